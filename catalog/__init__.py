@@ -1,0 +1,1 @@
+"""Trees of files in SQLite: a library of its own, synchronous, offline, standard library only."""

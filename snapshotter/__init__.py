@@ -1,0 +1,1 @@
+"""The containerd snapshotter: knows containerd's rules and the daemon's control API."""

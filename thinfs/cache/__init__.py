@@ -1,0 +1,1 @@
+"""What a node keeps on disk: whole and partial contents, quota, eviction."""

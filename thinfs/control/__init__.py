@@ -1,0 +1,1 @@
+"""The daemon's control API: values, server and client."""

@@ -1,0 +1,131 @@
+"""What the daemon's control API says and hears, as JSON over HTTP on a unix socket.
+
+===========================  =============================================================
+``GET /v1/status``           :class:`Status`
+``GET /v1/roots``            list of :class:`Root`
+``POST /v1/roots``           :class:`AttachRequest` → :class:`Root`
+``DELETE /v1/roots/HOLDER``  gives up one holder's claim; 204 whether or not it had one
+``GET /metrics``             Prometheus text
+===========================  =============================================================
+
+An error is answered as :class:`Problem` with status 400 (usage, format), 404 (missing), 502
+(transport, integrity) or 500 (store and all else).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for a root to be there until its holder gives it up.
+
+    Attaching is idempotent: the same holder may ask again for the same root, after a restart
+    for instance. A holder has one root; asking for another one moves its claim.
+
+    Attributes:
+        holder: who needs the root, at most 200 characters of ``[A-Za-z0-9._-]``.
+        recipe: the text of ``thin.json``, at most 1 MiB.
+    """
+
+    holder: str
+    recipe: str
+
+
+class Root(msgspec.Struct, frozen=True):
+    """One composed read-only root file system on this node.
+
+    Attributes:
+        id: names the root in ``trees/<id>``: the first 16 hex digits of its catalog's digest.
+        mode: ``tree`` (served by FUSE) or ``native`` (by the kernel).
+        lowerdir: the text that goes behind overlayfs' ``lowerdir=`` for this root; free of
+            ``,`` and, but for the ``::`` of data-only layers, of ``:``.
+        directory: the same root as one plain directory, for read-only bind mounts.
+        origin: the image it was made from, as the recipe says.
+        holders: who needs it.
+    """
+
+    id: str
+    mode: str
+    lowerdir: str
+    directory: str
+    origin: str
+    holders: list[str]
+
+
+class CacheStatus(msgspec.Struct, frozen=True):
+    """The node cache: all sizes in bytes.
+
+    Attributes:
+        path: its directory.
+        used_bytes: what contents, partial contents and catalogs take.
+        max_bytes: the quota.
+        contents: whole contents kept.
+        hits: reads answered from the cache since the daemon started.
+        misses: reads that waited for a fetch.
+        evictions: contents removed to stay below the quota.
+    """
+
+    path: str
+    used_bytes: int
+    max_bytes: int
+    contents: int
+    hits: int
+    misses: int
+    evictions: int
+
+
+class FetchStatus(msgspec.Struct, frozen=True):
+    """What came from repositories since the daemon started.
+
+    Attributes:
+        requests: objects and catalogs asked for.
+        bytes: bytes received, compressed as they are stored.
+        errors: attempts that failed.
+        integrity_errors: answers whose digest was wrong.
+        waiting: reads that wait for a fetch now.
+        oldest_wait_s: age of the oldest of them, 0 when none waits.
+    """
+
+    requests: int
+    bytes: int
+    errors: int
+    integrity_errors: int
+    waiting: int
+    oldest_wait_s: float
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The daemon as ``thinfs status`` shows it.
+
+    Attributes:
+        version: of thinfs.
+        pid: of the daemon.
+        uptime_s: since it started.
+        mountpoint: where all roots are served.
+        roots: what is attached.
+        cache: the node cache.
+        fetch: what came over the network.
+        fuse_requests: requests served, by operation.
+    """
+
+    version: str
+    pid: int
+    uptime_s: float
+    mountpoint: str
+    roots: list[Root]
+    cache: CacheStatus
+    fetch: FetchStatus
+    fuse_requests: dict[str, int]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error answer.
+
+    Attributes:
+        error: name of the class in ``thinfs.errors``.
+        message: one line for a person.
+    """
+
+    error: str
+    message: str

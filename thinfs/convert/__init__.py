@@ -1,0 +1,1 @@
+"""From layer streams to objects, catalogs and a thin image."""

@@ -1,0 +1,1 @@
+"""The daemon: puts the parts together and keeps them running."""

@@ -1,0 +1,1 @@
+"""From a digest to verified bytes: sources, retry, single flight, priorities."""

@@ -1,0 +1,1 @@
+"""The file system in our own terms, and its pyfuse3 adapter."""

@@ -1,0 +1,78 @@
+"""The one door to httpx: clients for registries, repositories and the control socket.
+
+Callers use the names below and :func:`transport_errors`, and see only ``thinfs.errors``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+
+import thinfs
+from thinfs.errors import TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Client = httpx.Client
+AsyncClient = httpx.AsyncClient
+Response = httpx.Response
+Timeout = httpx.Timeout
+
+USER_AGENT = f"thinfs/{thinfs.__version__}"
+
+
+def client(
+    *,
+    timeout_s: float,
+    connect_timeout_s: float | None = None,
+    verify: ssl.SSLContext | bool = True,
+) -> Client:
+    """A synchronous client that follows redirects; the caller closes it.
+
+    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY`` …).
+    """
+    return httpx.Client(
+        timeout=_timeout(timeout_s, connect_timeout_s),
+        verify=verify,
+        follow_redirects=True,
+        headers={"User-Agent": USER_AGENT},
+    )
+
+
+def unix_client(socket: Path, *, timeout_s: float) -> Client:
+    """A synchronous client whose every request goes to one unix socket."""
+    return httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(socket)),
+        base_url="http://thinfs",
+        timeout=_timeout(timeout_s, None),
+        headers={"User-Agent": USER_AGENT},
+    )
+
+
+def async_client(*, timeout_s: float, connect_timeout_s: float, connections: int) -> AsyncClient:
+    """A client for trio with keep-alive; the caller closes it."""
+    return httpx.AsyncClient(
+        timeout=_timeout(timeout_s, connect_timeout_s),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        follow_redirects=True,
+        headers={"User-Agent": USER_AGENT},
+    )
+
+
+@contextmanager
+def transport_errors(what: str) -> Iterator[None]:
+    """Turn what httpx raises inside the block into :class:`TransportError` about ``what``."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError) as error:
+        detail = str(error) or type(error).__name__
+        raise TransportError(f"{what}: {detail}") from error
+
+
+def _timeout(timeout_s: float, connect_timeout_s: float | None) -> Timeout:
+    return httpx.Timeout(timeout_s, connect=connect_timeout_s or timeout_s)

@@ -1,0 +1,1 @@
+"""Images as the OCI describes them: references, registries, layouts, archives, recipes."""

@@ -1,0 +1,1 @@
+"""Composed roots: recipes to catalogs to directories that overlayfs can use."""

@@ -1,0 +1,64 @@
+"""Where things are in a repository: names only, no input or output.
+
+A repository is a directory of static files that any web server can serve::
+
+    thinfs.json                     what this directory is, and the version of its format
+    objects/<aa>/<sha256>           one zstd frame; named by its uncompressed bytes
+    catalogs/<aa>/<sha256>          one zstd frame of a SQLite file; named by the SQLite file
+    layers/<sha256>                 a layer record (JSON), named by the compressed layer's digest
+    oci/                            an OCI image layout with the thin images made here
+
+    index.sqlite*, lock, tmp/       for those who write: never needed by a reader
+
+``<aa>`` is the first two hex digits of the digest. Every file but ``thinfs.json`` and those of
+``oci/`` and the writers never changes once it has its name.
+"""
+
+from __future__ import annotations
+
+import re
+
+FORMAT_VERSION = 1
+"""Of the layout and of every file in it."""
+
+MAX_OBJECT_BYTES = 1 << 20
+"""Most uncompressed bytes one object holds."""
+
+SMALL_CONTENT_BYTES = 128 << 10
+"""Contents smaller than this are bundled with others; larger ones are cut into chunks."""
+
+MAX_CATALOG_BYTES = 4 << 30
+"""Largest uncompressed catalog a reader accepts."""
+
+REPOSITORY_FILE = "thinfs.json"
+INDEX_FILE = "index.sqlite"
+LOCK_FILE = "lock"
+TEMPORARY_DIRECTORY = "tmp"
+IMAGES_DIRECTORY = "oci"
+
+_HEX_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def is_hex_digest(text: str) -> bool:
+    """Whether ``text`` is a SHA-256 as 64 lower-case hex digits."""
+    return _HEX_DIGEST.match(text) is not None
+
+
+def object_path(digest: bytes) -> str:
+    """Path of an object below the repository, with ``/``."""
+    return _fanned_out("objects", digest)
+
+
+def catalog_path(digest: bytes) -> str:
+    """Path of a published catalog below the repository."""
+    return _fanned_out("catalogs", digest)
+
+
+def layer_path(digest: bytes) -> str:
+    """Path of a layer record below the repository; ``digest`` is the compressed layer's."""
+    return f"layers/{digest.hex()}"
+
+
+def _fanned_out(folder: str, digest: bytes) -> str:
+    name = digest.hex()
+    return f"{folder}/{name[:2]}/{name}"
