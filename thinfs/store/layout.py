@@ -6,6 +6,7 @@ A repository is a directory of static files that any web server can serve::
     objects/<aa>/<sha256>           one zstd frame; named by its uncompressed bytes
     catalogs/<aa>/<sha256>          one zstd frame of a SQLite file; named by the SQLite file
     layers/<sha256>                 a layer record (JSON), named by the compressed layer's digest
+    roots/<sha256>                  a root record (JSON), named by the ChainID of its layers
     oci/                            an OCI image layout with the thin images made here
 
     index.sqlite*, lock, tmp/       for those who write: never needed by a reader
@@ -26,6 +27,13 @@ MAX_OBJECT_BYTES = 1 << 20
 
 SMALL_CONTENT_BYTES = 128 << 10
 """Contents smaller than this are bundled with others; larger ones are cut into chunks."""
+
+MAX_STORED_OBJECT_BYTES = MAX_OBJECT_BYTES + (MAX_OBJECT_BYTES >> 7)
+"""Largest zstd frame of an object: what zstd may need for bytes it cannot compress, and more.
+
+The ``stored_size`` that a catalog gives is what the converter saw. Another repository may hold
+the same object at another compression level, so it is a hint for plans and progress, no limit.
+"""
 
 MAX_CATALOG_BYTES = 4 << 30
 """Largest uncompressed catalog a reader accepts."""
@@ -57,6 +65,11 @@ def catalog_path(digest: bytes) -> str:
 def layer_path(digest: bytes) -> str:
     """Path of a layer record below the repository; ``digest`` is the compressed layer's."""
     return f"layers/{digest.hex()}"
+
+
+def root_path(chain_id: bytes) -> str:
+    """Path of a root record below the repository."""
+    return f"roots/{chain_id.hex()}"
 
 
 def _fanned_out(folder: str, digest: bytes) -> str:
