@@ -1,0 +1,60 @@
+"""The root of an image: its layers' trees merged into one, once for each chain of layers."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from catalog.errors import CatalogError
+from catalog.merge import merge
+from catalog.reader import CatalogReader
+from thinfs.errors import FormatError
+from thinfs.store.records import RootRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thinfs.convert.layer import Workshop
+
+log = logging.getLogger(__name__)
+
+
+def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) -> RootRecord:
+    """Merge layers and publish the root's catalog and record.
+
+    Args:
+        chain_id: of all layers.
+        catalogs: the layers' SQLite files, base first.
+        workshop: where the work is done.
+
+    Raises:
+        FormatError: the layers do not fit on each other (a hard link to what is nowhere).
+        StoreError: the disk refused.
+    """
+    name = chain_id.removeprefix("sha256:")
+    target = workshop.work / f"root-{name}.sqlite"
+    try:
+        with ExitStack() as stack:
+            readers = [CatalogReader.open(path) for path in catalogs]
+            for reader in readers:
+                stack.callback(reader.close)
+            summary = merge(readers, target)
+        root = CatalogReader.open(target)
+        try:
+            stored_bytes = sum(ref.stored_size for ref in root.objects())
+        finally:
+            root.close()
+    except CatalogError as error:
+        raise FormatError(f"the layers do not make a root: {error}") from error
+    record = RootRecord(
+        chain_id=chain_id,
+        catalog=workshop.repository.publish_catalog(target, workshop.work),
+        content_bytes=summary.content_bytes,
+        stored_bytes=stored_bytes,
+    )
+    workshop.repository.sync()
+    workshop.repository.put_root_record(bytes.fromhex(name), record)
+    log.info("root %s: %d inodes, %d names", name[:12], summary.inodes, summary.names)
+    return record

@@ -1,0 +1,299 @@
+"""A repository on a local disk, as converters write it.
+
+Every file is written under ``tmp/`` and gets its name in one step, so a reader, a second
+converter or a killed one never sees half a file. Objects and catalogs are linked, never
+renamed: the first to arrive stays, and what a catalog says of its stored size stays true.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import zstandard
+
+from thinfs import atomic
+from thinfs.errors import FormatError, MissingError, StoreError
+from thinfs.store.layout import (
+    FORMAT_VERSION,
+    LOCK_FILE,
+    REPOSITORY_FILE,
+    TEMPORARY_DIRECTORY,
+    catalog_path,
+    layer_path,
+    object_path,
+    root_path,
+)
+from thinfs.store.records import (
+    CatalogRef,
+    LayerRecord,
+    RepositoryRecord,
+    RootRecord,
+    check_format,
+    parse_record,
+    render_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import msgspec
+
+COPY_BYTES = 1 << 20
+CATALOG_LEVEL = 9
+"""zstd level of catalogs: made once, on every node's way to a first start."""
+
+T = TypeVar("T")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LocalRepository:
+    """A repository directory.
+
+    Methods may be called from several threads. All raise :class:`StoreError` when the disk
+    refuses (full, read-only, permissions); the message names the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path) -> LocalRepository:
+        """Open a repository that exists.
+
+        Raises:
+            MissingError: there is none at ``path``.
+            FormatError: it has another format.
+        """
+        try:
+            data = (path / REPOSITORY_FILE).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingError(f"{path} is not a thinfs repository") from error
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+        check_format(parse_record(data, RepositoryRecord, f"{path}/{REPOSITORY_FILE}"), str(path))
+        return cls(path)
+
+    @classmethod
+    def open_or_create(cls, path: Path) -> LocalRepository:
+        """Open the repository at ``path``, making an empty one where there is nothing.
+
+        Raises:
+            StoreError: ``path`` holds something else, or cannot be written.
+            FormatError: it is a repository of another format.
+        """
+        try:
+            return cls.open(path)
+        except MissingError:
+            pass
+        with _disk(path):
+            path.mkdir(parents=True, exist_ok=True)
+            foreign = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+            if foreign and set(foreign) != {LOCK_FILE}:
+                raise StoreError(
+                    f"{path} is neither empty nor a thinfs repository; choose another directory"
+                )
+            record = RepositoryRecord(format=FORMAT_VERSION)
+            atomic.write(path / REPOSITORY_FILE, render_record(record))
+        return cls(path)
+
+    @contextmanager
+    def converting(self) -> Iterator[Path]:
+        """Be one of the repository's converters; gives a directory of its own for temporaries.
+
+        Several converters may work at once. The directories of converters that were killed are
+        removed first: a living one holds a lock on its own.
+        """
+        with ExitStack() as stack:
+            with _disk(self.path):
+                lock = stack.enter_context((self.path / LOCK_FILE).open("ab"))
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                base = self.path / TEMPORARY_DIRECTORY
+                base.mkdir(exist_ok=True)
+                work, handle = _claim(base)
+                stack.callback(os.close, handle)
+                stack.callback(shutil.rmtree, work, ignore_errors=True)
+                _sweep(base)
+            yield work
+
+    def stored_object_size(self, digest: bytes) -> int | None:
+        """Bytes of an object as stored, ``None`` when it is not here.
+
+        An empty file, what a power cut may leave of a fresh one, counts as not here.
+        """
+        try:
+            size = (self.path / object_path(digest)).stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
+        return size or None
+
+    def put_object(self, digest: bytes, frame: bytes, work: Path) -> int:
+        """Store an object's zstd frame; gives the stored size of what is there afterwards."""
+        target = self.path / object_path(digest)
+        with _disk(target):
+            temporary = work / f"o-{digest.hex()}-{secrets.token_hex(4)}"
+            temporary.write_bytes(frame)
+            _appear(temporary, target)
+            return target.stat().st_size
+
+    def publish_catalog(self, file: Path, work: Path) -> CatalogRef:
+        """Compress and store a finished catalog.
+
+        Args:
+            file: the SQLite file, complete and closed.
+            work: the converter's directory for temporaries.
+        """
+        temporary = work / f"{file.name}.zst"
+        digest = hashlib.sha256()
+        size = file.stat().st_size
+        compressor = zstandard.ZstdCompressor(level=CATALOG_LEVEL, write_checksum=True)
+        with (
+            _disk(temporary),
+            file.open("rb") as source,
+            temporary.open("wb") as sink,
+            compressor.stream_writer(sink, size=size, closefd=False) as writer,
+        ):
+            while block := source.read(COPY_BYTES):
+                digest.update(block)
+                writer.write(block)
+        target = self.path / catalog_path(digest.digest())
+        with _disk(target):
+            _appear(temporary, target)
+            stored = target.stat().st_size
+        return CatalogRef(digest=f"sha256:{digest.hexdigest()}", size=size, stored_size=stored)
+
+    def has_catalog(self, ref: CatalogRef) -> bool:
+        """Whether a catalog is here, with the size it was stored with."""
+        try:
+            found = (self.path / catalog_path(_raw(ref.digest))).stat().st_size
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
+        return found == ref.stored_size
+
+    def unpack_catalog(self, ref: CatalogRef, target: Path) -> bool:
+        """Write a published catalog's SQLite file to ``target``.
+
+        Returns:
+            False when the repository does not hold it, or holds other bytes than its name says.
+        """
+        source = self.path / catalog_path(_raw(ref.digest))
+        digest = hashlib.sha256()
+        try:
+            with source.open("rb") as packed, target.open("wb") as sink:
+                for block in zstandard.ZstdDecompressor().read_to_iter(packed, COPY_BYTES):
+                    digest.update(block)
+                    sink.write(block)
+        except FileNotFoundError:
+            return False
+        except zstandard.ZstdError:
+            return False
+        except OSError as error:
+            raise StoreError(f"{source}: {error.strerror}") from error
+        return f"sha256:{digest.hexdigest()}" == ref.digest
+
+    def layer_record(self, digest: bytes) -> LayerRecord | None:
+        """What the layer with this compressed digest became, ``None`` when it is not here."""
+        return self._record(layer_path(digest), LayerRecord)
+
+    def root_record(self, chain_id: bytes) -> RootRecord | None:
+        """What the chain of layers became, ``None`` when it is not here."""
+        return self._record(root_path(chain_id), RootRecord)
+
+    def put_layer_record(self, digest: bytes, record: LayerRecord) -> None:
+        """Publish a layer: from now on other conversions count on its catalog and objects."""
+        self._put_record(layer_path(digest), record)
+
+    def put_root_record(self, chain_id: bytes, record: RootRecord) -> None:
+        """Publish a root."""
+        self._put_record(root_path(chain_id), record)
+
+    def sync(self) -> None:
+        """Wait until everything written so far would survive a power cut (``syncfs(2)``)."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            if _libc.syncfs(handle) != 0:
+                reason = os.strerror(ctypes.get_errno())
+                raise StoreError(f"{self.path}: cannot write everything to disk: {reason}")
+        finally:
+            os.close(handle)
+
+    def _record(self, path: str, kind: type[T]) -> T | None:
+        try:
+            data = (self.path / path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}/{path}: {error.strerror}") from error
+        try:
+            return parse_record(data, kind, path)
+        except FormatError:  # damaged: converting again writes it anew
+            return None
+
+    def _put_record(self, path: str, record: msgspec.Struct) -> None:
+        target = self.path / path
+        with _disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write(target, render_record(record))
+
+
+def _raw(digest: str) -> bytes:
+    return bytes.fromhex(digest.removeprefix("sha256:"))
+
+
+def _claim(base: Path) -> tuple[Path, int]:
+    """A fresh directory below ``base`` and a descriptor that holds its lock."""
+    work = base / f"{os.getpid()}-{secrets.token_hex(4)}"
+    work.mkdir()
+    handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return work, handle
+
+
+def _sweep(base: Path) -> None:
+    """Remove directories whose converter is gone."""
+    for left in base.iterdir():
+        try:
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(handle)
+
+
+def _appear(temporary: Path, target: Path) -> None:
+    """Give a complete file its name; what has the name already stays, unless it is empty."""
+    try:
+        os.link(temporary, target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _appear(temporary, target)
+        return
+    except FileExistsError:
+        if target.stat().st_size == 0:
+            temporary.replace(target)
+            return
+    temporary.unlink()
+
+
+@contextmanager
+def _disk(what: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{what}: {error.strerror or error}") from error
