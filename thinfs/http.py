@@ -74,5 +74,19 @@ def transport_errors(what: str) -> Iterator[None]:
         raise TransportError(f"{what}: {detail}") from error
 
 
+def read_bounded(response: Response, limit: int) -> bytes:
+    """The body of a streamed answer, as it came over the wire.
+
+    Raises:
+        TransportError: it is longer than ``limit`` bytes.
+    """
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > limit:
+            raise TransportError(f"{response.url.host}: answer is longer than {limit} bytes")
+    return bytes(body)
+
+
 def _timeout(timeout_s: float, connect_timeout_s: float | None) -> Timeout:
     return httpx.Timeout(timeout_s, connect=connect_timeout_s or timeout_s)
