@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import zstandard
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from thinfs.errors import FormatError, IntegrityError
 
@@ -71,7 +71,7 @@ class _Gzip:
                 block = self._inflater.unconsumed_tail or self._inflater.unused_data
                 if out:
                     yield out
-        except isal_zlib.IsalError as error:
+        except igzip_lib.IsalError as error:
             raise FormatError(f"damaged gzip data: {error}") from error
 
     def finish(self) -> Iterator[bytes]:

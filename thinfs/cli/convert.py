@@ -1,0 +1,166 @@
+"""``thinfs convert``: an image becomes objects in a repository, and a thin image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thinfs.cli import progress as progress_view
+from thinfs.convert.job import Containerd, Job, Outcome, run
+from thinfs.convert.objects import DEFAULT_LEVEL
+from thinfs.errors import UsageError
+from thinfs.oci.delivery import containerd_is_there
+from thinfs.oci.model import Platform
+from thinfs.oci.reference import parse_reference
+
+if TYPE_CHECKING:
+    from thinfs.config import Config
+    from thinfs.convert.image import ConvertedImage
+
+CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
+_MB = 1_000_000
+
+_EXAMPLES = """
+\b
+Examples:
+  thinfs convert redis:4
+  thinfs convert --repo /srv/thin --url https://images.example.org/thin redis:4
+  thinfs convert --push registry.example.org/redis:4-thin redis:4
+  thinfs convert --all-platforms --output oci:/tmp/thin:redis oci:/tmp/redis:4
+  thinfs convert --json docker-archive:saved.tar
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("image")
+@click.option("--repo", type=click.Path(path_type=Path), help="Directory of the repository.")
+@click.option("--url", help="Address of the repository for nodes.  [default: its file: address]")
+@click.option("--platform", "platforms", multiple=True, help="Such as linux/arm64; repeatable.")
+@click.option("--all-platforms", is_flag=True, help="Every platform of an index.")
+@click.option("--name", help="Name of the thin image.  [default: the image's, with -thin]")
+@click.option("--push", metavar="REF", help="Push the thin image to a registry.")
+@click.option("--output", metavar="oci:DIR:TAG", help="Write it to an OCI layout.")
+@click.option(
+    "--containerd/--no-containerd",
+    default=None,
+    help="Import it into the local containerd.  [default: when there is one and neither"
+    " --push nor --output is given]",
+)
+@click.option(
+    "--containerd-address",
+    type=click.Path(path_type=Path),
+    default=CONTAINERD_SOCKET,
+    show_default=True,
+    help="containerd's socket.",
+)
+@click.option("--namespace", default="default", show_default=True, help="containerd's namespace.")
+@click.option("--threads", type=click.IntRange(1, 256), help="That compress.  [default: all]")
+@click.option(
+    "--level", type=click.IntRange(1, 19), default=DEFAULT_LEVEL, show_default=True, help="Of zstd."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no progress.")
+@click.pass_obj
+def command(
+    config: Config,
+    *,
+    image: str,
+    repo: Path | None,
+    url: str | None,
+    platforms: tuple[str, ...],
+    all_platforms: bool,
+    name: str | None,
+    push: str | None,
+    output: str | None,
+    containerd: bool | None,
+    containerd_address: Path,
+    namespace: str,
+    threads: int | None,
+    level: int,
+    as_json: bool,
+) -> None:
+    """Convert IMAGE so that containers can start before it has arrived.
+
+    IMAGE is a registry reference as Docker writes it, oci:DIR[:TAG], oci-archive:FILE[:TAG]
+    or docker-archive:FILE[:REF]. Its files go into the repository; the thin image, one small
+    layer, goes to containerd, a registry or a layout.
+    """
+    repository = (repo or Path(config.repository.path)).absolute()
+    if containerd is None:
+        containerd = not push and not output and containerd_is_there(containerd_address)
+    job = Job(
+        image=image,
+        repository=repository,
+        url=url or config.repository.url or repository.as_uri(),
+        platforms=_platforms(platforms, all_platforms=all_platforms),
+        name=parse_reference(name).canonical if name else None,
+        threads=threads,
+        level=level,
+        push=push,
+        layout=_layout(output) if output else None,
+        containerd=Containerd(containerd_address, namespace) if containerd else None,
+    )
+    with progress_view.for_stderr(quiet=as_json) as progress:
+        outcome = run(job, config.registry, progress)
+    click.echo(json.dumps(as_values(outcome), indent=2) if as_json else _text(outcome))
+
+
+def _platforms(names: tuple[str, ...], *, all_platforms: bool) -> tuple[Platform, ...] | None:
+    if all_platforms and names:
+        raise UsageError("--platform and --all-platforms exclude each other")
+    if all_platforms:
+        return None
+    return tuple(Platform.parse(name) for name in names) or (Platform.host(),)
+
+
+def _layout(output: str) -> tuple[Path, str]:
+    scheme, _, rest = output.partition(":")
+    directory, colon, tag = rest.rpartition(":")
+    if scheme != "oci" or not colon or not directory or not tag:
+        raise UsageError(f"--output {output!r} is not of the form oci:DIR:TAG")
+    return Path(directory).absolute(), tag
+
+
+def as_values(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as ``--json`` prints it. Sizes are bytes."""
+    return {
+        "name": outcome.name,
+        "digest": outcome.digest,
+        "seconds": round(outcome.seconds, 3),
+        "places": list(outcome.places),
+        "images": [_image_values(image) for image in outcome.images],
+    }
+
+
+def _image_values(done: ConvertedImage) -> dict[str, Any]:
+    return {
+        "platform": str(done.image.platform),
+        "origin": done.recipe.origin,
+        "layers": len(done.image.layers),
+        "layers_present": done.layers_present,
+        "compressed_bytes": sum(layer.descriptor.size for layer in done.image.layers),
+        "downloaded_bytes": done.downloaded_bytes,
+        "body_bytes": done.counts.body_bytes,
+        "deduplicated_bytes": done.counts.deduplicated_bytes,
+        "new_objects": done.counts.new_objects,
+        "new_bytes": done.counts.new_bytes,
+        "root_stored_bytes": done.root.stored_bytes,
+        "catalog": done.root.catalog.digest,
+        "catalog_stored_bytes": done.root.catalog.stored_size,
+    }
+
+
+def _text(outcome: Outcome) -> str:
+    lines = [f"{outcome.name}  ({outcome.seconds:.1f} s)"]
+    for done in outcome.images:
+        counts = done.counts
+        lines.append(
+            f"  {done.image.platform}: {len(done.image.layers)} layers"
+            f" ({done.layers_present} already here), {done.downloaded_bytes / _MB:.1f} MB read,"
+            f" {counts.new_bytes / _MB:.1f} MB stored new,"
+            f" {counts.deduplicated_bytes / _MB:.1f} MB of files were here already"
+        )
+    lines += [f"  in {place}" for place in outcome.places]
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""A whole conversion as a user orders it: which images, into which repository, delivered where."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thinfs.convert.image import ConvertedImage, ImageProgress, convert_image, workshop
+from thinfs.oci import delivery
+from thinfs.oci.reference import parse_reference
+from thinfs.oci.source import open_source
+from thinfs.oci.thin import ThinImage, ThinIndex, build_thin_image, build_thin_index
+from thinfs.store.layout import IMAGES_DIRECTORY
+from thinfs.store.local import LocalRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thinfs.config import RegistryConfig
+    from thinfs.oci.model import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """A containerd on this machine.
+
+    Attributes:
+        address: its socket.
+        namespace: where images go.
+    """
+
+    address: Path
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is wanted.
+
+    Attributes:
+        image: registry reference, ``oci:DIR[:TAG]``, ``oci-archive:FILE`` or
+            ``docker-archive:FILE``.
+        repository: directory of the repository; made when there is none.
+        url: the repository's address as recipes carry it.
+        platforms: which images of an index, best match for each; ``None`` for all of them.
+        name: canonical name of the thin image; ``None`` for the image's with ``-thin``.
+        threads: how many threads compress; ``None`` for one a processor.
+        level: zstd level of objects, 1 to 19.
+        push: registry reference to push the thin image to.
+        layout: OCI layout directory and tag to write it to.
+        containerd: where to import it.
+    """
+
+    image: str
+    repository: Path
+    url: str
+    platforms: tuple[Platform, ...] | None
+    name: str | None
+    threads: int | None
+    level: int
+    push: str | None = None
+    layout: tuple[Path, str] | None = None
+    containerd: Containerd | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done.
+
+    Attributes:
+        name: canonical name of the thin image.
+        digest: of its manifest, or of its index when there are several platforms.
+        images: one for each platform.
+        places: where the thin image is now, for people.
+        seconds: of the whole job.
+    """
+
+    name: str
+    digest: str
+    images: tuple[ConvertedImage, ...]
+    places: tuple[str, ...]
+    seconds: float
+
+
+def run(job: Job, registry: RegistryConfig, progress: ImageProgress) -> Outcome:
+    """Convert and deliver.
+
+    Nothing is delivered, and no name exists, unless every platform's image was converted.
+
+    Raises:
+        ThinfsError: of any kind; what was stored before stays and shortens the next try.
+    """
+    started = time.monotonic()
+    repository = LocalRepository.open_or_create(job.repository)
+    source = open_source(job.image, registry)
+    try:
+        images = source.images(job.platforms)
+        with workshop(repository, threads=job.threads, level=job.level) as shop:
+            converted = tuple(
+                convert_image(image, source, shop, job.url, progress) for image in images
+            )
+    finally:
+        source.close()
+    thin = _thin(converted, several=job.platforms is None)
+    name = job.name or parse_reference(images[0].reference).thin().canonical
+    places = _deliver(job, registry, thin, name)
+    return Outcome(name, thin.digest, converted, places, time.monotonic() - started)
+
+
+def _thin(converted: Sequence[ConvertedImage], *, several: bool) -> ThinImage | ThinIndex:
+    made = [build_thin_image(each.image, each.recipe) for each in converted]
+    return build_thin_index(made) if several else made[0]
+
+
+def _deliver(
+    job: Job, registry: RegistryConfig, thin: ThinImage | ThinIndex, name: str
+) -> tuple[str, ...]:
+    """Record the thin image in the repository, then bring it where it is wanted."""
+    record = job.repository / IMAGES_DIRECTORY
+    delivery.write_layout(thin, record, name)
+    places = [f"oci:{record}:{name}"]
+    if job.layout is not None:
+        directory, tag = job.layout
+        delivery.write_layout(thin, directory, tag)
+        places.append(f"oci:{directory}:{tag}")
+    if job.push is not None:
+        delivery.push(thin, parse_reference(job.push), registry)
+        places.append(parse_reference(job.push).canonical)
+    if job.containerd is not None:
+        address, namespace = job.containerd.address, job.containerd.namespace
+        delivery.import_into_containerd(thin, name, namespace=namespace, address=address)
+        places.append(f"containerd {address}, namespace {namespace}: {name}")
+    return tuple(places)
