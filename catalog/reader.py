@@ -1,0 +1,381 @@
+"""Reading a catalog that may come from anywhere.
+
+The file is opened read-only and immutable, and only when its schema is exactly ours; every value
+is checked when it is read. Whatever the file holds, methods answer or raise
+:class:`~catalog.errors.DamagedCatalog`, in time bounded by the size of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import stat
+from typing import TYPE_CHECKING, Any, Final
+
+from catalog import rows, rules, schema
+from catalog.errors import CatalogError, DamagedCatalog
+from catalog.model import (
+    MAX_PATH_DEPTH,
+    ROOT_INO,
+    CatalogSummary,
+    Content,
+    ContentRef,
+    DirEntry,
+    Node,
+    ObjectRef,
+    TreeKind,
+)
+from catalog.search import position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from catalog.model import Xattrs
+
+_MAX_VALUE_BYTES: Final = 1 << 20
+_CACHE_KIB: Final = 8 << 10
+_PAGE_ROWS: Final = 1024
+_KNOWN_POSITIONS: Final = 1024
+
+_NODE = rows.node_query("FROM inode i WHERE i.ino = ?")
+_LOOKUP = rows.node_query(
+    "FROM entry e JOIN inode i ON i.ino = e.ino WHERE e.parent = ? AND e.name = ?"
+)
+_NAMES = rows.node_query(
+    ", e.name FROM entry e LEFT JOIN inode i ON i.ino = e.ino "
+    "WHERE e.parent = ? AND e.name > ? ORDER BY e.name LIMIT ?"
+)
+_NAME_AT = "SELECT name FROM entry WHERE parent = ? ORDER BY name LIMIT 1 OFFSET ?"
+_READLINK = "SELECT target FROM symlink WHERE ino = ?"
+_XATTRS = (
+    "SELECT x.name, x.value FROM inode i JOIN xattr x ON x.set_id = i.xattr_id "
+    "WHERE i.ino = ? ORDER BY x.name LIMIT ?"
+)
+_CONTENT = "SELECT digest, size FROM content WHERE id = ?"
+_EXTENTS = (
+    "SELECT e.offset, e.length, o.digest, e.object_offset, o.size "
+    "FROM extent e LEFT JOIN object o ON o.id = e.object_id "
+    "WHERE e.content_id = ? ORDER BY e.offset"
+)
+_OBJECT = "SELECT digest, size, stored_size FROM object WHERE id = ?"
+_CONTENTS_IN = (
+    "SELECT e.offset, e.length, o.digest, e.object_offset, o.size, c.id, c.digest, c.size "
+    "FROM extent e LEFT JOIN object o ON o.id = e.object_id "
+    "LEFT JOIN content c ON c.id = e.content_id "
+    "WHERE e.object_id = ? ORDER BY e.object_offset, e.content_id, e.offset"
+)
+_PENDING = "SELECT parent, name, target FROM pending_link ORDER BY parent, name"
+
+
+class CatalogReader:
+    """One open catalog; a context manager.
+
+    For one thread at a time, but not bound to the thread that opened it. Iterators read as they
+    go: do not use them after :meth:`close`.
+    """
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        """Use :meth:`open`."""
+        self._db = db
+        self._path = path
+        self._execute = db.cursor().execute
+        self._after: dict[tuple[int, int], bytes] = {}
+        self._summary = self._read_summary()
+
+    @classmethod
+    def open(cls, path: Path) -> CatalogReader:
+        """Open a file that does not change while it is open.
+
+        Raises:
+            DamagedCatalog: it is no catalog, or one of another version.
+            CatalogError: it cannot be read.
+        """
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise CatalogError(f"catalog {path}: {error.strerror}") from error
+        with contextlib.ExitStack() as stack, damage(path):
+            uri = path.absolute().as_uri() + "?mode=ro&immutable=1"
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            stack.callback(db.close)
+            _harden(db)
+            _check_identity(db, path)
+            reader = cls(db, path)
+            stack.pop_all()
+        return reader
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def kind(self) -> TreeKind:
+        """What the tree is."""
+        return self._summary.kind
+
+    def summary(self) -> CatalogSummary:
+        """The counts that the writer recorded."""
+        return self._summary
+
+    # -- the tree
+
+    def node(self, ino: int) -> Node | None:
+        """The inode of a number, or ``None``."""
+        row = self._one(_NODE, ino)
+        return rows.node(row) if row is not None else None
+
+    def lookup(self, parent: int, name: bytes) -> Node | None:
+        """What a directory holds under a name, or ``None``; whiteouts are answered as nodes."""
+        row = self._one(_LOOKUP, parent, name)
+        return _below(parent, rows.node(row)) if row is not None else None
+
+    def readdir(self, ino: int, after: int = 0, limit: int = _PAGE_ROWS) -> list[DirEntry]:
+        """Names of a directory, ascending, without ``.`` and ``..``.
+
+        Args:
+            ino: the directory; what is none has no names.
+            after: cookie of the entry to go on after; 0 is the beginning. Cookies are the same
+                in every process that reads this catalog.
+            limit: most entries to answer, at least 1.
+        """
+        name = self._name_at(ino, after)
+        if name is None:
+            return []
+        entries = [
+            DirEntry(rows.name(row[12]), _below(ino, rows.node(row[:12])), cookie)
+            for cookie, row in enumerate(self._all(_NAMES, ino, name, limit), after + 1)
+        ]
+        if len(entries) == limit:
+            self._remember(ino, entries[-1])
+        return entries
+
+    def readlink(self, ino: int) -> bytes:
+        """The target of a symlink.
+
+        Raises:
+            DamagedCatalog: there is no target for this inode.
+        """
+        row = self._one(_READLINK, ino)
+        return rows.target(row[0] if row is not None else None)
+
+    def xattrs(self, ino: int) -> Xattrs:
+        """Extended attributes of an inode, ascending by name.
+
+        What only overlayfs needs (an opaque directory's mark) is not among them: see
+        :attr:`Node.opaque`.
+        """
+        found = self._all(_XATTRS, ino, schema.MAX_XATTR_LIST_BYTES)
+        return tuple(map(rows.xattr, found))
+
+    def walk(self) -> Iterator[tuple[bytes, Node]]:
+        """Every (path, node), the root (``b""``) first, depth first in name order.
+
+        Memory: one page of names for each directory on the path.
+
+        Raises:
+            DamagedCatalog: directories are not in walking order (a cycle, for instance).
+        """
+        root = self.node(ROOT_INO)
+        if root is None or not stat.S_ISDIR(root.mode):
+            raise DamagedCatalog(f"catalog {self._path}: there is no root directory")
+        yield b"", root
+        last = ROOT_INO
+        stack = [(b"", self._names(ROOT_INO))]
+        while stack:
+            prefix, names = stack[-1]
+            entry = next(names, None)
+            if entry is None:
+                stack.pop()
+                continue
+            path = prefix + entry.name
+            yield path, entry.node
+            if stat.S_ISDIR(entry.node.mode):
+                # Numbers ascend in walking order, so no directory can come twice.
+                if entry.node.ino <= last or len(stack) >= MAX_PATH_DEPTH:
+                    raise DamagedCatalog(f"directory {rules.shown(path)} is out of order")
+                last = entry.node.ino
+                stack.append((path + b"/", self._names(last)))
+
+    def resolve(self, path: bytes) -> Node | None:
+        """The node at a path (``b""`` is the root), or ``None``; symlinks are not followed."""
+        found = self.node(ROOT_INO)
+        for part in path.split(b"/") if path else ():
+            if found is None:
+                return None
+            found = self.lookup(found.ino, part)
+        return found
+
+    def pending_links(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """A layer's hard links to files of lower layers: (directory, name, path of the file).
+
+        They are no names of this tree until the layers are merged.
+        """
+        for parent, name, path in self._stream(_PENDING):
+            if type(parent) is not int:
+                raise DamagedCatalog(f"catalog {self._path}: a pending link without directory")
+            yield parent, rows.name(name), rows.path(path)
+
+    # -- contents and objects
+
+    def content(self, content_id: int) -> Content:
+        """A content by its number.
+
+        Raises:
+            DamagedCatalog: there is none.
+        """
+        row = self._one(_CONTENT, content_id)
+        if row is None:
+            raise DamagedCatalog(f"catalog {self._path} has no content {content_id}")
+        digest, size = row
+        return rows.content(digest, size, self._all(_EXTENTS, content_id))
+
+    def content_id(self, digest: bytes) -> int | None:
+        """The number of a content, or ``None``."""
+        return position(digest, self._summary.contents, self._content_digest)
+
+    def object(self, digest: bytes) -> ObjectRef | None:
+        """A stored object by its digest, or ``None``."""
+        found = self._object_id(digest)
+        return rows.object_ref(self._one(_OBJECT, found)) if found is not None else None
+
+    def contents_in(self, object_digest: bytes) -> list[ContentRef]:
+        """What lies in an object, ascending by its place there; empty if it is not known."""
+        found = self._object_id(object_digest)
+        if found is None:
+            return []
+        refs = []
+        for row in self._all(_CONTENTS_IN, found):
+            extent = rows.extent(row[:5])
+            content_id, digest, size = row[5:]
+            whole = rows.content(digest, size, [row[:5]])
+            refs.append(ContentRef(content_id, whole.digest, whole.size, extent))
+        return refs
+
+    def contents(self) -> Iterator[tuple[int, Content]]:
+        """Every (number, content), ascending by number and digest."""
+        for number, digest, size in self._stream("SELECT id, digest, size FROM content"):
+            yield number, rows.content(digest, size, self._all(_EXTENTS, number))
+
+    def objects(self) -> Iterator[ObjectRef]:
+        """Every object, ascending by digest."""
+        return map(rows.object_ref, self._stream("SELECT digest, size, stored_size FROM object"))
+
+    # -- queries
+
+    def _one(self, query: str, *values: int | bytes) -> Any:
+        try:
+            return self._execute(query, values).fetchone()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        except OverflowError:
+            return None  # a number that no row can have
+
+    def _all(self, query: str, *values: int | bytes) -> list[Any]:
+        try:
+            return self._execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        except OverflowError:
+            return []
+
+    def _stream(self, query: str) -> Iterator[Any]:
+        with damage(self._path):
+            yield from self._db.execute(query)
+
+    def _names(self, ino: int) -> Iterator[DirEntry]:
+        after = 0
+        while page := self.readdir(ino, after):
+            yield from page
+            after = page[-1].cookie
+            if len(page) < _PAGE_ROWS:
+                return
+
+    def _name_at(self, ino: int, cookie: int) -> bytes | None:
+        """The name with a cookie; empty for the beginning, ``None`` after the end."""
+        if cookie <= 0:
+            return b""
+        known = self._after.get((ino, cookie))
+        if known is not None:
+            return known
+        row = self._one(_NAME_AT, ino, cookie - 1)
+        return rows.name(row[0]) if row is not None else None
+
+    def _remember(self, ino: int, entry: DirEntry) -> None:
+        """Keep where a page ended, so that the next one does not count from the beginning."""
+        if len(self._after) >= _KNOWN_POSITIONS:
+            self._after.clear()
+        self._after[ino, entry.cookie] = entry.name
+
+    def _content_digest(self, number: int) -> bytes:
+        row = self._one(_CONTENT, number)
+        return rows.digest(row[0] if row is not None else None)
+
+    def _object_digest(self, number: int) -> bytes:
+        row = self._one(_OBJECT, number)
+        return rows.digest(row[0] if row is not None else None)
+
+    def _object_id(self, digest: bytes) -> int | None:
+        return position(digest, self._summary.objects, self._object_digest)
+
+    def _read_summary(self) -> CatalogSummary:
+        values = dict(self._all("SELECT key, value FROM meta LIMIT 100"))
+        try:
+            kind = TreeKind(values.pop("kind"))
+            if not all(type(n) is int and n >= 0 for n in values.values()):
+                raise DamagedCatalog(f"catalog {self._path}: its counts are out of range")
+            return CatalogSummary(kind, **values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedCatalog(f"catalog {self._path} does not say what it is") from error
+
+    def _damaged(self, error: sqlite3.Error) -> DamagedCatalog:
+        return DamagedCatalog(f"catalog {self._path}: {error}")
+
+
+@contextlib.contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises inside the block into :class:`DamagedCatalog` about ``path``."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DamagedCatalog(f"catalog {path}: {error}") from error
+
+
+def _below(parent: int, node: Node) -> Node:
+    """Refuse a directory that is not numbered after its parent: it could be in a cycle."""
+    if node.ino <= parent and stat.S_ISDIR(node.mode):
+        raise DamagedCatalog(f"directory {node.ino} is below directory {parent}")
+    return node
+
+
+def _harden(db: sqlite3.Connection) -> None:
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    db.execute("PRAGMA query_only = ON")
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+
+def _check_identity(db: sqlite3.Connection, path: Path) -> None:
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    if application_id != schema.APPLICATION_ID:
+        raise DamagedCatalog(f"{path} is no catalog")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != schema.USER_VERSION:
+        raise DamagedCatalog(f"catalog {path} has version {version}, not {schema.USER_VERSION}")
+    if schema.found(db) != schema.expected():
+        raise DamagedCatalog(f"catalog {path} has tables that no catalog has")
