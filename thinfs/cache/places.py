@@ -1,0 +1,90 @@
+"""Where things are in the node cache, and what they count against its quota. Pure.
+
+::
+
+    contents/<aa>/<sha256>   whole verified bodies, mode 0444
+    partial/<sha256>         large contents that are partly here, named by their layout
+    catalogs/<sha256>        verified SQLite files
+    tmp/<owner>/             what one process is writing; locked (flock) while it lives
+    state.sqlite             sizes, uses, extents of partial contents
+    lock                     held while a process opens the cache
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK_BYTES: Final = 4096
+"""Files take whole blocks of this size, here and on most file systems."""
+
+
+class Kind(enum.StrEnum):
+    """The kinds of cached files; the value is what ``files.kind`` holds."""
+
+    CONTENT = "content"
+    PARTIAL = "partial"
+    CATALOG = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Names below one cache directory."""
+
+    root: Path
+
+    @property
+    def contents(self) -> Path:
+        """The folder that may be a data-only lowerdir."""
+        return self.root / "contents"
+
+    @property
+    def temporary(self) -> Path:
+        """Parent of every process' own folder."""
+        return self.root / "tmp"
+
+    @property
+    def state(self) -> Path:
+        """The database."""
+        return self.root / "state.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of those who open the cache."""
+        return self.root / "lock"
+
+    def file(self, kind: Kind, digest: bytes) -> Path:
+        """Final name of a cached file."""
+        name = digest.hex()
+        match kind:
+            case Kind.CONTENT:
+                return self.contents / name[:2] / name
+            case Kind.PARTIAL:
+                return self.root / "partial" / name
+            case Kind.CATALOG:
+                return self.root / "catalogs" / name
+
+    def folders(self) -> list[Path]:
+        """Every folder that a cache has from its beginning."""
+        fans = [self.contents / f"{high:02x}" for high in range(256)]
+        return [self.contents, self.root / "partial", self.root / "catalogs", self.temporary, *fans]
+
+
+def counted(size: int) -> int:
+    """Bytes that ``size`` bytes of a file count against the quota."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def to_free(used: int, needed: int, max_bytes: int, low_water: float) -> int:
+    """Bytes to evict before ``needed`` bytes may be added to ``used``.
+
+    Nothing below the quota; at the quota, down to its ``low_water`` part, so that evictions
+    come in batches.
+    """
+    if used + needed <= max_bytes:
+        return 0
+    return used + needed - max(int(max_bytes * low_water), min(needed, max_bytes))

@@ -1,0 +1,42 @@
+"""What the cache needs to know of one root: where its catalog says bytes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog.model import Content, ContentRef, ObjectRef
+    from thinfs.store.source import Source
+
+
+class ContentCatalog(Protocol):
+    """The part of ``catalog.reader.CatalogReader`` that is used here, on the event loop."""
+
+    def content(self, content_id: int) -> Content:
+        """One content with its extents."""
+        ...
+
+    def object(self, digest: bytes) -> ObjectRef | None:
+        """One object, when the catalog names it."""
+        ...
+
+    def contents_in(self, object_digest: bytes) -> Sequence[ContentRef]:
+        """The contents that lie in an object, in whole or in part."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RootContents:
+    """One root's catalog and the repositories it may be read from.
+
+    Attributes:
+        reader: open as long as any :class:`thinfs.cache.contents.Body` of the root is, and
+            until what was fetched for them has been written out.
+        sources: in order of preference, all allowed by the configuration.
+    """
+
+    reader: ContentCatalog
+    sources: tuple[Source, ...]

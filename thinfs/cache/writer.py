@@ -1,0 +1,136 @@
+"""Writes what has arrived to the cache, after its readers have been answered."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from catalog.errors import CatalogError
+from thinfs.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from catalog.model import Content, ContentRef
+    from thinfs.cache.directory import NodeCache
+    from thinfs.cache.disk import Disk
+    from thinfs.cache.root import RootContents
+    from thinfs.cache.shared import SharedContent
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 64
+"""Objects that wait to be written. When the disk falls further behind, what arrives is not
+kept: it is fetched again when it is needed again."""
+
+MAX_CONTENTS_IN_OBJECT: Final = 1 << 16
+"""Contents of one object that are written; more than any converter puts into 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A verified object that a root's readers asked for."""
+
+    root: RootContents
+    digest: bytes
+    data: bytes
+
+
+class Writer:
+    """One background task with a bounded queue.
+
+    Args:
+        cache: where to.
+        disk: its thread.
+        acquire: gives the shared state of a large content.
+        release: takes it back.
+
+    Attributes:
+        skipped: objects that were not written because too many waited.
+    """
+
+    def __init__(
+        self,
+        cache: NodeCache,
+        disk: Disk,
+        acquire: Callable[[Content], SharedContent],
+        release: Callable[[SharedContent], None],
+    ) -> None:
+        self.skipped = 0
+        self._cache = cache
+        self._disk = disk
+        self._acquire = acquire
+        self._release = release
+        self._send, self._receive = trio.open_memory_channel[Arrival](MAX_WAITING)
+        self._unwritten = 0
+        self._idle = trio.Event()
+        self._idle.set()
+
+    def offer(self, arrival: Arrival) -> None:
+        """Queue an object to be written; never waits."""
+        try:
+            self._send.send_nowait(arrival)
+        except trio.WouldBlock:
+            self.skipped += 1
+            return
+        self._unwritten += 1
+        if self._unwritten == 1:
+            self._idle = trio.Event()
+
+    async def idle(self) -> None:
+        """Wait until everything offered has been written, or failed to be."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write what is offered, for ever."""
+        async for arrival in self._receive:
+            try:
+                await self._write(arrival)
+            except (StoreError, CatalogError) as error:
+                log.debug("object %s is not kept: %s", arrival.digest.hex(), error)
+            except Exception:  # what cannot be kept must not end what is served
+                log.exception("object %s is not kept", arrival.digest.hex())
+            finally:
+                self._unwritten -= 1
+                if self._unwritten == 0:
+                    self._idle.set()
+
+    async def _write(self, arrival: Arrival) -> None:
+        reader = arrival.root.reader
+        refs = list(islice(reader.contents_in(arrival.digest), MAX_CONTENTS_IN_OBJECT))
+        whole = [ref for ref in refs if ref.extent.length == ref.size]
+        if whole:
+            await self._disk.run(partial(self._keep_whole, arrival, whole))
+        for ref in refs:
+            if ref.extent.length != ref.size:
+                await self._keep_part(arrival, ref)
+
+    def _keep_whole(self, arrival: Arrival, refs: Sequence[ContentRef]) -> None:
+        """In the disk's thread: check every content against its own digest, and keep it."""
+        bodies: dict[bytes, bytes | memoryview] = {}
+        for ref in refs:
+            body = _run_of(arrival.data, ref)
+            if hashlib.sha256(body).digest() == ref.digest:
+                bodies[ref.digest] = body
+            else:
+                log.warning("the catalog is wrong about content %s: not kept", ref.digest.hex())
+        self._cache.add_contents(bodies)
+
+    async def _keep_part(self, arrival: Arrival, ref: ContentRef) -> None:
+        shared = self._acquire(arrival.root.reader.content(ref.content_id))
+        try:
+            if shared.may_be_partial and not shared.doubtful:
+                await shared.keep(ref.extent, _run_of(arrival.data, ref))
+        finally:
+            self._release(shared)
+
+
+def _run_of(data: bytes, ref: ContentRef) -> memoryview:
+    start = ref.extent.object_offset
+    return memoryview(data)[start : start + ref.extent.length]
