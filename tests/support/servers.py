@@ -1,0 +1,112 @@
+"""Web servers for tests: each its own process on a free loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_S = 20.0
+STOP_S = 20.0
+SERVING_PAGE = Path(__file__).parents[2] / "docs/serving.md"
+
+_NGINX_MAIN = """
+daemon off;
+master_process off;
+user root;
+worker_processes 1;
+pid {work}/nginx.pid;
+error_log {work}/error.log;
+events {{ }}
+http {{
+    client_body_temp_path {work}/body;
+    proxy_temp_path {work}/proxy;
+    fastcgi_temp_path {work}/fastcgi;
+    uwsgi_temp_path {work}/uwsgi;
+    scgi_temp_path {work}/scgi;
+    {server}
+}}
+"""
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when something accepts on ``port``; fail when ``process`` ends before."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode} before it answered")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+    raise AssertionError(f"nothing listens on port {port} after {START_S} s")
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """SIGTERM, then the exit code; a process that stays is killed and the test fails."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise AssertionError("the server ignored SIGTERM") from None
+
+
+@contextlib.contextmanager
+def thinfs_serve(repository: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """``thinfs serve`` on a free port: its URL and process."""
+    command = [
+        *(sys.executable, "-c", "from thinfs.cli.serve import command; command()"),
+        *("--repo", str(repository), "--listen", "127.0.0.1:0", "--json", *options),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"], process
+        finally:
+            if process.poll() is None:
+                stop(process)
+
+
+def documented_nginx_server(repository: Path, port: int) -> str:
+    """The ``server`` block of docs/serving.md with the two lines changed that a user changes."""
+    found = re.search(r"^```nginx\n(.*?)^```$", SERVING_PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert found, "docs/serving.md has no nginx configuration"
+    text, roots = re.subn(r"(?m)^    root [^;]+;", f"    root {repository};", found[1])
+    text, listens = re.subn(r"(?m)^    listen [^;]+;", f"    listen 127.0.0.1:{port};", text)
+    assert (roots, listens) == (1, 1)
+    return text
+
+
+@contextlib.contextmanager
+def nginx(repository: Path, work: Path) -> Iterator[str]:
+    """Debian's nginx with the documented configuration: its URL."""
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    port = free_port()
+    file = work / "nginx.conf"
+    server = documented_nginx_server(repository, port)
+    file.write_text(_NGINX_MAIN.format(work=work, server=server))
+    with subprocess.Popen([binary, "-c", str(file), "-e", str(work / "error.log")]) as process:
+        try:
+            wait_for_port(port, process)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            if process.poll() is None:
+                stop(process)
