@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Client = httpx.Client
 AsyncClient = httpx.AsyncClient
+Request = httpx.Request
 Response = httpx.Response
+Url = httpx.URL
 Timeout = httpx.Timeout
 
 USER_AGENT = f"thinfs/{thinfs.__version__}"

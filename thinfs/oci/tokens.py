@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from thinfs.errors import TransportError
-from thinfs.http import read_bounded, transport_errors
+from thinfs.http import Url, read_bounded, transport_errors
 from thinfs.oci.auth import Challenge, Credentials, CredentialStore, parse_challenges
 from thinfs.oci.hosts import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thinfs.http import Client, Response
+    from thinfs.http import Client, Request, Response
 
 log = logging.getLogger(__name__)
 
@@ -157,32 +157,42 @@ class Authorizer:
         wanted = parameters.get("scope", "")
         if wanted and not _covers(scope, wanted):
             scopes.append(wanted)
-        service = parameters.get("service", "")
         what = f"token server of {self._authority}"
-        form = {"service": service, "scope": " ".join(scopes), "client_id": CLIENT_ID}
         with transport_errors(what):
-            if credentials.identity_token:
-                request = self._client.build_request(
-                    "POST",
-                    realm,
-                    data={
-                        **form,
-                        "grant_type": "refresh_token",
-                        "refresh_token": credentials.identity_token,
-                    },
-                )
-            else:
-                query = [("service", service)] if service else []
-                query += [("scope", each) for each in scopes]
-                headers = {"Authorization": credentials.basic} if credentials.username else {}
-                url = self._client.build_request("GET", realm).url.copy_merge_params(query)
-                request = self._client.build_request("GET", url, headers=headers)
-            response = self._client.send(request, stream=True, follow_redirects=False)
+            request = self._request(realm, parameters.get("service", ""), scopes, credentials)
+            # a POST holds the identity token: it goes where it was sent, and nowhere else
+            response = self._client.send(
+                request, stream=True, follow_redirects=request.method == "GET"
+            )
             try:
                 body = read_bounded(response, MAX_TOKEN_BYTES)
             finally:
                 response.close()
         return self._parse(response.status_code, body, what)
+
+    def _request(
+        self, realm: str, service: str, scopes: list[str], credentials: Credentials
+    ) -> Request:
+        headers = {"Accept-Encoding": "identity"}
+        if credentials.identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "service": service,
+                "scope": " ".join(scopes),
+                "client_id": CLIENT_ID,
+                "refresh_token": credentials.identity_token,
+            }
+            return self._client.build_request("POST", realm, data=form, headers=headers)
+        query = {
+            name: values
+            for name, values in (("service", [service]), ("scope", scopes))
+            if any(values)
+        }
+        if credentials.username:
+            headers["Authorization"] = credentials.basic
+        # merged, for a realm may have a query of its own
+        url = Url(realm).copy_merge_params(query)
+        return self._client.build_request("GET", url, headers=headers)
 
     def _parse(self, status: int, body: bytes, what: str) -> _TokenJson:
         if status in (400, 401, 403, 404):
