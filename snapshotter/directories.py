@@ -1,0 +1,143 @@
+"""What snapshots have on disk: making, measuring and deleting their directories."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snapshotter.model import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from snapshotter.mounts import Layout
+
+log = logging.getLogger(__name__)
+
+FS_MODE = 0o755
+WORK_MODE = 0o711
+BLOCK_BYTES = 512
+"""The unit of ``st_blocks``, whatever the file system's blocks are (stat(2))."""
+
+INITIAL_UID_MAP = ["0", "0", "4294967295"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a directory is, and what they may do with it.
+
+    Attributes:
+        uid: user.
+        gid: group.
+        mode: permission bits, with setuid, setgid and sticky.
+    """
+
+    uid: int
+    gid: int
+    mode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Owner:
+        """Ask a directory.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        status = path.stat()
+        return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+
+    def with_mode(self, mode: int) -> Owner:
+        """Give the same owner with other permission bits."""
+        return replace(self, mode=mode)
+
+
+def make(layout: Layout, snapshot_id: int, *, writable: bool, owner: Owner | None) -> None:
+    """Make the directories of a new snapshot.
+
+    Args:
+        layout: where snapshots are.
+        snapshot_id: a new one.
+        writable: give it a work directory too.
+        owner: whose its ``fs`` is; None: the server's own, with mode 0755.
+    """
+    layout.home(snapshot_id).mkdir(mode=0o700)
+    fs = layout.fs(snapshot_id)
+    fs.mkdir()
+    if owner is not None:
+        os.chown(fs, owner.uid, owner.gid)
+    fs.chmod(FS_MODE if owner is None else owner.mode)  # after chown, which clears setgid
+    if writable:
+        layout.work(snapshot_id).mkdir()
+        layout.work(snapshot_id).chmod(WORK_MODE)  # mkdir's mode is subject to the umask
+
+
+def delete(path: Path) -> bool:
+    """Delete a directory and all in it; say whether it is gone.
+
+    What cannot be deleted now (still mounted, read-only disk) is logged and left for later.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        log.warning("cannot delete %s, will try again at the next cleanup: %s", path, error)
+        return False
+    return True
+
+
+def present(layout: Layout) -> list[str]:
+    """Give the names of all directories that are there, whether snapshots have them or not."""
+    return sorted(path.name for path in layout.directory.iterdir())
+
+
+def usage(path: Path) -> Usage:
+    """Measure a directory tree, itself included; a file with many links counts once.
+
+    The tree may change meanwhile: what disappears is not counted.
+    """
+    blocks: dict[tuple[int, int], int] = {}
+    for status in _statuses(path):
+        blocks[status.st_dev, status.st_ino] = status.st_blocks
+    return Usage(sum(blocks.values()) * BLOCK_BYTES, len(blocks))
+
+
+def overlay_options(
+    modules: Path = Path("/sys/module"), uid_map: Path = Path("/proc/self/uid_map")
+) -> tuple[str, ...]:
+    """Give the options that every overlay needs on this machine.
+
+    ``userxattr`` in a user namespace, where overlayfs may not write ``trusted.*`` xattrs;
+    ``index=off`` where the kernel knows the parameter, because an index would tie an upperdir
+    to one order of lowerdirs.
+    """
+    options = []
+    if uid_map.read_text().split() != INITIAL_UID_MAP:
+        options.append("userxattr")
+    if (modules / "overlay/parameters/index").exists():
+        options.append("index=off")
+    return tuple(options)
+
+
+def _statuses(path: Path) -> Iterator[os.stat_result]:
+    pending = [path]
+    while pending:
+        directory = pending.pop()
+        try:
+            yield directory.lstat()
+            entries = list(os.scandir(directory))
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(Path(entry.path))
+                continue
+            try:
+                yield entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
