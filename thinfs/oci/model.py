@@ -6,7 +6,6 @@ import enum
 import hashlib
 import platform as host_platform
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from thinfs.errors import UsageError
@@ -203,9 +202,6 @@ class Platform:
         return next((wanted for wanted in self.compatible() if wanted in offered), None)
 
 
-_NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """Names one blob.
@@ -221,7 +217,7 @@ class Descriptor:
     media_type: str
     digest: str
     size: int
-    annotations: Mapping[str, str] = field(default=_NO_ANNOTATIONS, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     platform: Platform | None = None
 
 
