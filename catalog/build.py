@@ -205,11 +205,16 @@ class CatalogBuilder:
         if len(self._contents) + len(self._extents) >= BATCH_ROWS:
             self._flush_contents()
 
-    def used_contents(self) -> Iterator[bytes]:
-        """Digests of the contents that the inodes use, ascending; call it before ``finish``."""
-        self._number_contents()
-        rows = self.db.execute("SELECT digest FROM scratch.used_content ORDER BY digest")
-        return (digest for (digest,) in rows)
+    def number_contents(self) -> None:
+        """Find out which contents the inodes use: after the last inode, before :meth:`uses`."""
+        self._flush_tree()
+        self.db.execute("DELETE FROM scratch.used_content")
+        self.db.execute(_NUMBER_CONTENTS)
+
+    def uses(self, digest: bytes) -> bool:
+        """Whether an inode has this content."""
+        query = "SELECT 1 FROM scratch.used_content WHERE digest = ?"
+        return self.db.execute(query, (digest,)).fetchone() is not None
 
     def finish(self) -> CatalogSummary:
         """Check, number and sort everything, and move the result to its place.
@@ -232,13 +237,8 @@ class CatalogBuilder:
         self.db.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _number_contents(self) -> None:
-        self._flush_tree()
-        self.db.execute("DELETE FROM scratch.used_content")
-        self.db.execute(_NUMBER_CONTENTS)
-
     def _number(self) -> None:
-        self._number_contents()
+        self.number_contents()
         self._flush_contents()
         self._refuse(_UNKNOWN_CONTENT, "a file has a content that was never added")
         self._refuse(_WRONG_SIZE, "file and content differ in size")

@@ -8,8 +8,10 @@ is checked when it is read. Whatever the file holds, methods answer or raise
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import stat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog import rows, rules, schema
@@ -39,6 +41,7 @@ _MAX_VALUE_BYTES: Final = 1 << 20
 _CACHE_KIB: Final = 8 << 10
 _PAGE_ROWS: Final = 1024
 _KNOWN_POSITIONS: Final = 1024
+_MAX_REFS: Final = 1 << 20  # an object has no more bytes
 
 _NODE = rows.node_query("FROM inode i WHERE i.ino = ?")
 _LOOKUP = rows.node_query(
@@ -52,7 +55,7 @@ _NAME_AT = "SELECT name FROM entry WHERE parent = ? ORDER BY name LIMIT 1 OFFSET
 _READLINK = "SELECT target FROM symlink WHERE ino = ?"
 _XATTRS = (
     "SELECT x.name, x.value FROM inode i JOIN xattr x ON x.set_id = i.xattr_id "
-    "WHERE i.ino = ? ORDER BY x.name LIMIT ?"
+    "WHERE i.ino = ? ORDER BY x.name"
 )
 _CONTENT = "SELECT digest, size FROM content WHERE id = ?"
 _EXTENTS = (
@@ -63,10 +66,16 @@ _EXTENTS = (
 _OBJECT = "SELECT digest, size, stored_size FROM object WHERE id = ?"
 _CONTENTS_IN = (
     "SELECT e.offset, e.length, o.digest, e.object_offset, o.size, c.id, c.digest, c.size "
-    "FROM extent e LEFT JOIN object o ON o.id = e.object_id "
-    "LEFT JOIN content c ON c.id = e.content_id "
-    "WHERE e.object_id = ? ORDER BY e.object_offset, e.content_id, e.offset"
+    "FROM (SELECT * FROM extent WHERE object_id = ? LIMIT ?) e "
+    "LEFT JOIN object o ON o.id = e.object_id LEFT JOIN content c ON c.id = e.content_id "
+    "ORDER BY e.object_offset, e.content_id, e.offset"
 )
+_ALL_CONTENTS = (
+    "SELECT c.id, c.digest, c.size, e.offset, e.length, o.digest, e.object_offset, o.size "
+    "FROM content c LEFT JOIN extent e ON e.content_id = c.id "
+    "LEFT JOIN object o ON o.id = e.object_id ORDER BY c.id, e.offset"
+)
+_ALL_OBJECTS = "SELECT digest, size, stored_size FROM object ORDER BY id"
 _PENDING = "SELECT parent, name, target FROM pending_link ORDER BY parent, name"
 
 
@@ -75,13 +84,18 @@ class CatalogReader:
 
     For one thread at a time, but not bound to the thread that opened it. Iterators read as they
     go: do not use them after :meth:`close`.
+
+    Attributes:
+        path: the file.
+        file_bytes: its size.
     """
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         """Use :meth:`open`."""
         self._db = db
-        self._path = path
+        self.path = path
         self._execute = db.cursor().execute
+        self.file_bytes = path.stat().st_size
         self._after: dict[tuple[int, int], bytes] = {}
         self._summary = self._read_summary()
 
@@ -142,7 +156,7 @@ class CatalogReader:
     def lookup(self, parent: int, name: bytes) -> Node | None:
         """What a directory holds under a name, or ``None``; whiteouts are answered as nodes."""
         row = self._one(_LOOKUP, parent, name)
-        return _below(parent, rows.node(row)) if row is not None else None
+        return rows.below(parent, rows.node(row)) if row is not None else None
 
     def readdir(self, ino: int, after: int = 0, limit: int = _PAGE_ROWS) -> list[DirEntry]:
         """Names of a directory, ascending, without ``.`` and ``..``.
@@ -156,10 +170,13 @@ class CatalogReader:
         name = self._name_at(ino, after)
         if name is None:
             return []
-        entries = [
-            DirEntry(rows.name(row[12]), _below(ino, rows.node(row[:12])), cookie)
-            for cookie, row in enumerate(self._all(_NAMES, ino, name, limit), after + 1)
-        ]
+        entries = []
+        for cookie, row in enumerate(self.query(_NAMES, ino, name, limit), after + 1):
+            following = rows.name(row[12])
+            if following <= name:
+                raise DamagedCatalog(f"catalog {self.path}: names are out of order")
+            name = following
+            entries.append(DirEntry(name, rows.below(ino, rows.node(row[:12])), cookie))
         if len(entries) == limit:
             self._remember(ino, entries[-1])
         return entries
@@ -179,8 +196,13 @@ class CatalogReader:
         What only overlayfs needs (an opaque directory's mark) is not among them: see
         :attr:`Node.opaque`.
         """
-        found = self._all(_XATTRS, ino, schema.MAX_XATTR_LIST_BYTES)
-        return tuple(map(rows.xattr, found))
+        found: list[tuple[bytes, bytes]] = []
+        for row in self.query(_XATTRS, ino):
+            pair = rows.xattr(row)
+            if found and pair[0] <= found[-1][0]:
+                raise DamagedCatalog(f"catalog {self.path}: xattrs of {ino} are out of order")
+            found.append(pair)
+        return tuple(found)
 
     def walk(self) -> Iterator[tuple[bytes, Node]]:
         """Every (path, node), the root (``b""``) first, depth first in name order.
@@ -192,7 +214,7 @@ class CatalogReader:
         """
         root = self.node(ROOT_INO)
         if root is None or not stat.S_ISDIR(root.mode):
-            raise DamagedCatalog(f"catalog {self._path}: there is no root directory")
+            raise DamagedCatalog(f"catalog {self.path}: there is no root directory")
         yield b"", root
         last = ROOT_INO
         stack = [(b"", self._names(ROOT_INO))]
@@ -225,9 +247,9 @@ class CatalogReader:
 
         They are no names of this tree until the layers are merged.
         """
-        for parent, name, path in self._stream(_PENDING):
+        for parent, name, path in self.query(_PENDING):
             if type(parent) is not int:
-                raise DamagedCatalog(f"catalog {self._path}: a pending link without directory")
+                raise DamagedCatalog(f"catalog {self.path}: a pending link without directory")
             yield parent, rows.name(name), rows.path(path)
 
     # -- contents and objects
@@ -240,9 +262,9 @@ class CatalogReader:
         """
         row = self._one(_CONTENT, content_id)
         if row is None:
-            raise DamagedCatalog(f"catalog {self._path} has no content {content_id}")
+            raise DamagedCatalog(f"catalog {self.path} has no content {content_id}")
         digest, size = row
-        return rows.content(digest, size, self._all(_EXTENTS, content_id))
+        return rows.content(digest, size, self.query(_EXTENTS, content_id))
 
     def content_id(self, digest: bytes) -> int | None:
         """The number of a content, or ``None``."""
@@ -259,7 +281,7 @@ class CatalogReader:
         if found is None:
             return []
         refs = []
-        for row in self._all(_CONTENTS_IN, found):
+        for row in self.query(_CONTENTS_IN, found, _MAX_REFS):
             extent = rows.extent(row[:5])
             content_id, digest, size = row[5:]
             whole = rows.content(digest, size, [row[:5]])
@@ -268,14 +290,40 @@ class CatalogReader:
 
     def contents(self) -> Iterator[tuple[int, Content]]:
         """Every (number, content), ascending by number and digest."""
-        for number, digest, size in self._stream("SELECT id, digest, size FROM content"):
-            yield number, rows.content(digest, size, self._all(_EXTENTS, number))
+        last = 0
+        for number, group in itertools.groupby(self.query(_ALL_CONTENTS), itemgetter(0)):
+            if type(number) is not int or number <= last:
+                raise DamagedCatalog(f"catalog {self.path}: contents are out of order")
+            last = number
+            yield number, _whole(group)
 
     def objects(self) -> Iterator[ObjectRef]:
         """Every object, ascending by digest."""
-        return map(rows.object_ref, self._stream("SELECT digest, size, stored_size FROM object"))
+        last = b""
+        for row in self.query(_ALL_OBJECTS):
+            ref = rows.object_ref(row)
+            if ref.digest <= last:
+                raise DamagedCatalog(f"catalog {self.path}: objects are out of order")
+            last = ref.digest
+            yield ref
 
     # -- queries
+
+    def query(self, query: str, *values: int | bytes) -> Iterator[Any]:
+        """The rows of a constant SELECT, as they are: for this library, which checks them.
+
+        They come one by one, so that whoever sees them out of order can stop: in a damaged file
+        they may have no end.
+
+        Raises:
+            DamagedCatalog: SQLite finds the file damaged.
+        """
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        except OverflowError:
+            return  # a number that no row can have
 
     def _one(self, query: str, *values: int | bytes) -> Any:
         try:
@@ -284,18 +332,6 @@ class CatalogReader:
             raise self._damaged(error) from error
         except OverflowError:
             return None  # a number that no row can have
-
-    def _all(self, query: str, *values: int | bytes) -> list[Any]:
-        try:
-            return self._execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._damaged(error) from error
-        except OverflowError:
-            return []
-
-    def _stream(self, query: str) -> Iterator[Any]:
-        with damage(self._path):
-            yield from self._db.execute(query)
 
     def _names(self, ino: int) -> Iterator[DirEntry]:
         after = 0
@@ -333,17 +369,17 @@ class CatalogReader:
         return position(digest, self._summary.objects, self._object_digest)
 
     def _read_summary(self) -> CatalogSummary:
-        values = dict(self._all("SELECT key, value FROM meta LIMIT 100"))
+        values = dict(self.query("SELECT key, value FROM meta LIMIT 100"))
         try:
             kind = TreeKind(values.pop("kind"))
             if not all(type(n) is int and n >= 0 for n in values.values()):
-                raise DamagedCatalog(f"catalog {self._path}: its counts are out of range")
+                raise DamagedCatalog(f"catalog {self.path}: its counts are out of range")
             return CatalogSummary(kind, **values)
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedCatalog(f"catalog {self._path} does not say what it is") from error
+            raise DamagedCatalog(f"catalog {self.path} does not say what it is") from error
 
     def _damaged(self, error: sqlite3.Error) -> DamagedCatalog:
-        return DamagedCatalog(f"catalog {self._path}: {error}")
+        return DamagedCatalog(f"catalog {self.path}: {error}")
 
 
 @contextlib.contextmanager
@@ -355,11 +391,11 @@ def damage(path: Path) -> Iterator[None]:
         raise DamagedCatalog(f"catalog {path}: {error}") from error
 
 
-def _below(parent: int, node: Node) -> Node:
-    """Refuse a directory that is not numbered after its parent: it could be in a cycle."""
-    if node.ino <= parent and stat.S_ISDIR(node.mode):
-        raise DamagedCatalog(f"directory {node.ino} is below directory {parent}")
-    return node
+def _whole(group: Iterator[Any]) -> Content:
+    """A content of its rows, one for each extent; one without an extent when it has none."""
+    first = next(group)
+    extents = (row[3:] for row in itertools.chain([first], group) if row[3] is not None)
+    return rows.content(first[1], first[2], extents)
 
 
 def _harden(db: sqlite3.Connection) -> None:

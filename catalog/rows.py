@@ -11,7 +11,7 @@ from catalog.errors import DamagedCatalog
 from catalog.model import DIGEST_BYTES, Content, Extent, Node, ObjectRef
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 # Packing is the fastest way to ask for integers within ranges: anything else fails in C.
 _CHECK_NODE: Final = struct.Struct("<QHIIqqIIIqqB").pack
@@ -75,6 +75,18 @@ def node(row: Sequence[Any]) -> Node:
         flags & schema.FLAG_OPAQUE != 0,
         flags & schema.FLAG_IMPLIED != 0,
     )
+
+
+def below(parent: int, child: Node) -> Node:
+    """A node that was found in a directory.
+
+    Raises:
+        DamagedCatalog: it is a directory that is not numbered after its parent: it could be in
+            a cycle.
+    """
+    if child.ino <= parent and stat.S_ISDIR(child.mode):
+        raise DamagedCatalog(f"directory {child.ino} is below directory {parent}")
+    return child
 
 
 def name(value: object) -> bytes:
@@ -153,22 +165,24 @@ def object_ref(row: Sequence[Any]) -> ObjectRef:
     return ObjectRef(digest(key), size, stored_size)
 
 
-def content(key: object, size: Any, extents: Sequence[Sequence[Any]]) -> Content:
+def content(key: object, size: Any, extents: Iterable[Sequence[Any]]) -> Content:
     """A content of its digest, size, and rows as :func:`extent` takes them, ascending.
 
     Raises:
         DamagedCatalog: a value is out of its range, or extents overlap or leave the content.
     """
     _check_sizes("a content", size)
-    runs = tuple(map(extent, extents))
+    runs = []
     end = 0
-    for run in runs:
+    for row in extents:
+        run = extent(row)
         if run.offset < end:
             raise DamagedCatalog("extents of a content overlap")
         end = run.offset + run.length
-    if end > size:
-        raise DamagedCatalog("an extent ends after its content")
-    return Content(digest(key), size, runs)
+        if end > size:
+            raise DamagedCatalog("an extent ends after its content")
+        runs.append(run)
+    return Content(digest(key), size, tuple(runs))
 
 
 def extent(row: Sequence[Any]) -> Extent:
