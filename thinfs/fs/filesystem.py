@@ -1,0 +1,275 @@
+"""The read-only file system in our own terms: inode numbers, names, attributes and bodies.
+
+Inode numbers are stateless: ``slot << 40 | number in that slot's tree``. A slot stands for one
+tree for as long as the daemon's state lives, so whoever serves the mount next answers for every
+number given out before. File handles are inode numbers for the same reason. The tree in slot 0
+is the mount's own: number 1 there is the mountpoint. It may hold numbers of other slots.
+
+Nothing here waits but :meth:`FileSystem.read`; names and attributes come from local catalogs.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalog.model import DirEntry, Node, Xattrs
+
+SLOT_BITS: Final = 40
+"""Numbers inside a tree are smaller than ``1 << SLOT_BITS``."""
+
+MAX_SLOT: Final = (1 << 23) - 1
+"""The highest slot: inode numbers stay positive as signed 64-bit numbers."""
+
+_NUMBER: Final = (1 << SLOT_BITS) - 1
+
+OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
+"""What overlayfs would take as orders; an image's own are never passed on."""
+
+DOTS: Final = 2
+"""Cookies that ``.`` and ``..`` take before the tree's own."""
+
+
+class Tree(Protocol):
+    """Names and attributes of one tree, as :class:`catalog.reader.CatalogReader` has them."""
+
+    def node(self, ino: int, /) -> Node | None:
+        """The inode with this number."""
+        ...
+
+    def lookup(self, parent: int, name: bytes, /) -> Node | None:
+        """What a name in a directory stands for."""
+        ...
+
+    def readdir(self, ino: int, after: int, limit: int, /) -> list[DirEntry]:
+        """At most ``limit`` entries behind the cookie ``after`` (0: from the start)."""
+        ...
+
+    def readlink(self, ino: int, /) -> bytes:
+        """Target of a symbolic link."""
+        ...
+
+    def xattrs(self, ino: int, /) -> Xattrs:
+        """All extended attributes."""
+        ...
+
+
+class Body(Protocol):
+    """The bytes of one regular file."""
+
+    async def read(self, offset: int, length: int, /) -> bytes:
+        """Bytes from ``offset``; fewer than ``length`` only at the end of the file."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One tree and what belongs to it.
+
+    Attributes:
+        tree: names and attributes.
+        open_body: gives the body with a ``content_id`` of the tree; must not wait.
+        lasting: the tree never changes, so the kernel may keep what it has heard.
+        file_bytes: sum of the sizes of all files, for ``statfs``.
+        inodes: how many there are, for ``statfs``.
+    """
+
+    tree: Tree
+    open_body: Callable[[int], Body]
+    lasting: bool = True
+    file_bytes: int = 0
+    inodes: int = 0
+
+
+class Name(NamedTuple):
+    """One entry of a listing.
+
+    Attributes:
+        name: as in the directory.
+        inode: number in the whole file system.
+        node: attributes; its own ``ino`` says nothing here.
+        cookie: position after this entry, at least 1.
+    """
+
+    name: bytes
+    inode: int
+    node: Node
+    cookie: int
+
+
+@dataclass(slots=True)
+class _OpenBody:
+    body: Body
+    handles: int
+
+
+class _NoBytes:
+    """The body of an empty file."""
+
+    async def read(self, offset: int, length: int, /) -> bytes:  # noqa: ARG002 - as Body
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+class FileSystem:
+    """Answers what the kernel asks. Inode numbers that no slot stands for are stale.
+
+    Args:
+        top: the tree in slot 0, which holds the mountpoint.
+    """
+
+    def __init__(self, top: Served) -> None:
+        self._slots = {0: top}
+        self._bodies: dict[int, _OpenBody] = {}
+
+    def attach(self, slot: int, served: Served) -> None:
+        """Serve a tree. A slot is never given to another tree."""
+        assert 0 < slot <= MAX_SLOT
+        assert slot not in self._slots
+        self._slots[slot] = served
+
+    def detach(self, slot: int) -> None:
+        """Stop serving a tree: its numbers are stale from now on, its bodies closed."""
+        self._slots.pop(slot, None)
+        for inode in [inode for inode in self._bodies if inode >> SLOT_BITS == slot]:
+            self._bodies.pop(inode).body.close()
+
+    def is_lasting(self, inode: int) -> bool:
+        """Whether what is said about this inode, and about names in it, holds for ever."""
+        served = self._slots.get(inode >> SLOT_BITS)
+        return served is not None and served.lasting
+
+    def node(self, inode: int) -> Node:
+        """Attributes of an inode.
+
+        Raises:
+            StaleInode: there is no such inode (any more); so do all other methods.
+        """
+        node = self._served(inode).tree.node(inode & _NUMBER)
+        if node is None:
+            raise StaleInode(f"inode {inode:#x} does not exist")
+        return node
+
+    def lookup(self, parent: int, name: bytes) -> tuple[int, Node] | None:
+        """Inode number and attributes of a name; ``None`` when the directory has no such name."""
+        node = self._served(parent).tree.lookup(parent & _NUMBER, name)
+        return None if node is None else (_inode(parent, node), node)
+
+    def readdir(self, inode: int, after: int, limit: int) -> list[Name]:
+        """At most ``limit`` names of a directory behind the cookie ``after`` (0: the start).
+
+        ``.`` and ``..`` come first. A tree does not know a directory's parent, and no one but
+        the kernel, which has its own idea, uses the number listed for ``..``: it is the
+        directory's own.
+        """
+        tree = self._served(inode).tree
+        names: list[Name] = []
+        if after < DOTS:
+            here = self.node(inode)
+            dots = (Name(b".", inode, here, 1), Name(b"..", inode, here, 2))
+            names.extend(dots[after : after + limit])
+        if len(names) < limit:
+            found = tree.readdir(inode & _NUMBER, max(after - DOTS, 0), limit - len(names))
+            names.extend(
+                Name(entry.name, _inode(inode, entry.node), entry.node, entry.cookie + DOTS)
+                for entry in found
+            )
+        return names
+
+    def readlink(self, inode: int) -> bytes:
+        """Target of a symbolic link.
+
+        Raises:
+            NotALink: it is something else.
+        """
+        if not stat.S_ISLNK(self.node(inode).mode):
+            raise NotALink(f"inode {inode:#x} is no symbolic link")
+        return self._served(inode).tree.readlink(inode & _NUMBER)
+
+    def xattrs(self, inode: int) -> Xattrs:
+        """Extended attributes but those that overlayfs would obey."""
+        if not self.node(inode).has_xattrs:
+            return ()
+        found = self._served(inode).tree.xattrs(inode & _NUMBER)
+        return tuple(xattr for xattr in found if not xattr[0].startswith(OVERLAY_XATTRS))
+
+    def xattr(self, inode: int, name: bytes) -> bytes | None:
+        """One extended attribute; ``None`` when the inode does not have it."""
+        if name.startswith(OVERLAY_XATTRS):
+            return None
+        return next((value for key, value in self.xattrs(inode) if key == name), None)
+
+    def open(self, inode: int) -> None:
+        """Get a regular file's body ready; :meth:`release` gives it up, once for each call.
+
+        Raises:
+            NotRegular: it is something else.
+        """
+        opened = self._bodies.get(inode)
+        if opened is None:
+            self._bodies[inode] = self._open(inode)
+        else:
+            opened.handles += 1
+
+    async def read(self, inode: int, offset: int, length: int) -> bytes:
+        """Bytes of a file; fewer than ``length`` only at its end.
+
+        A file that this process has not opened was opened by one before it, and is opened now.
+
+        Raises:
+            ThinfsError: the bytes could not be had.
+        """
+        opened = self._bodies.get(inode)
+        if opened is None:
+            opened = self._bodies[inode] = self._open(inode)
+        return await opened.body.read(offset, length)
+
+    def release(self, inode: int) -> None:
+        """Give up one :meth:`open`."""
+        opened = self._bodies.get(inode)
+        if opened is None:
+            return
+        opened.handles -= 1
+        if opened.handles == 0:
+            del self._bodies[inode]
+            opened.body.close()
+
+    def totals(self) -> tuple[int, int]:
+        """Bytes in files and inodes of all trees."""
+        served = self._slots.values()
+        return sum(each.file_bytes for each in served), sum(each.inodes for each in served)
+
+    def close(self) -> None:
+        """Close every body that is open."""
+        while self._bodies:
+            self._bodies.popitem()[1].body.close()
+
+    def _served(self, inode: int) -> Served:
+        served = self._slots.get(inode >> SLOT_BITS)
+        if served is None:
+            raise StaleInode(f"inode {inode:#x} belongs to a tree that is not attached")
+        return served
+
+    def _open(self, inode: int) -> _OpenBody:
+        node = self.node(inode)
+        if not stat.S_ISREG(node.mode):
+            raise NotRegular(f"inode {inode:#x} is no regular file")
+        if node.content_id == 0:
+            return _OpenBody(_NoBytes(), 1)
+        return _OpenBody(self._served(inode).open_body(node.content_id), 1)
+
+
+def _inode(parent: int, node: Node) -> int:
+    return (parent & ~_NUMBER) | node.ino

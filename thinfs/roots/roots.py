@@ -1,0 +1,240 @@
+"""The roots of this node: who holds which, and what a restart brings back.
+
+Concurrency: everything about one root happens under that root's lock, so two holders that ask
+at once wait for one download, and a root that is slow to come keeps no other one waiting. No
+task has two of these locks. A holder that moves its claim has both roots for a moment, never
+none.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import weakref
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+from msgspec.structs import replace
+
+from thinfs.control.values import Root
+from thinfs.errors import IntegrityError, ThinfsError, UsageError
+from thinfs.oci.recipe import parse_recipe
+from thinfs.roots.opening import catalog_digest, root_id
+from thinfs.roots.records import RootRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thinfs.oci.recipe import Recipe
+    from thinfs.roots.opening import OpenRoot
+    from thinfs.roots.records import RootRecords
+
+log = logging.getLogger(__name__)
+
+TREE_MODE: Final = "tree"
+
+_HOLDER: Final = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
+
+
+class Opener(Protocol):
+    """Opens and closes roots, as :class:`thinfs.roots.opening.RootOpener` does."""
+
+    async def open(self, recipe: Recipe, *, cached_only: bool = False) -> OpenRoot | None:
+        """Open a root; ``None`` only when ``cached_only`` and it is not in the cache."""
+        ...
+
+    async def close(self, root: OpenRoot) -> None:
+        """Give a root up."""
+        ...
+
+
+class Shelf(Protocol):
+    """Where open roots are shown."""
+
+    def show(self, slot: int, root: OpenRoot) -> None:
+        """Serve a root's tree; must not wait."""
+        ...
+
+    def hide(self, root: OpenRoot) -> None:
+        """Serve it no longer; must not wait."""
+        ...
+
+
+class Roots:
+    """Attaches roots for holders and detaches what nobody holds.
+
+    A root is *known* while somebody holds it, and *open* while it is also served: what a
+    restart could not bring back is known and not open.
+
+    Args:
+        opener: opens roots.
+        records: what survives a restart.
+        shelf: where attached roots are shown.
+        trees: the directory that holds one directory for each attached root.
+    """
+
+    def __init__(self, opener: Opener, records: RootRecords, shelf: Shelf, trees: Path) -> None:
+        self._opener = opener
+        self._records = records
+        self._shelf = shelf
+        self._trees = trees
+        self._known: dict[str, RootRecord] = {}
+        self._open: dict[str, OpenRoot] = {}
+        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+        self._giving_slots = trio.Lock()
+
+    def roots(self) -> list[Root]:
+        """What is open, in the order in which it came."""
+        records = (self._known[root] for root in self._open)
+        return [self._value(record.id) for record in sorted(records, key=lambda r: r.slot)]
+
+    async def restore(self) -> list[RootRecord]:
+        """Attach what was attached before a restart, from cached catalogs alone; call it first.
+
+        Returns:
+            Records whose catalogs are not in the cache; see :meth:`bring_back`.
+        """
+        records = await trio.to_thread.run_sync(self._records.load)
+        self._known = {record.id: record for record in records}
+        for record in records:
+            await self._restore(record.id, cached_only=True)
+        return [record for record in records if record.id not in self._open]
+
+    async def bring_back(self, record: RootRecord) -> None:
+        """Fetch and attach what :meth:`restore` could not; a failure is only logged."""
+        await self._restore(record.id, cached_only=False)
+
+    async def attach(self, holder: str, text: str) -> Root:
+        """Make a root available until its holder gives it up; asking again changes nothing.
+
+        Args:
+            holder: 1 to 200 characters of ``[A-Za-z0-9._-]``. Its claim on another root moves.
+            text: of ``thin.json``.
+
+        Raises:
+            UsageError: the holder's name is malformed, or no repository is allowed.
+            ThinfsError: what :meth:`thinfs.roots.opening.RootOpener.open` raises.
+        """
+        if not _HOLDER.match(holder):
+            raise UsageError(f"{holder[:200]!r} is no holder: 1 to 200 of A-Z a-z 0-9 . _ -")
+        recipe = parse_recipe(text.encode())
+        digest = catalog_digest(recipe)
+        root = root_id(digest)
+        async with self._lock(root).lock:
+            self._refuse_namesake(root, digest)
+            if root in self._open:
+                await self._claim(root, holder, text)
+            else:
+                await self._open_for(holder, recipe, text)
+            value = self._value(root)
+        await self._release(holder, keep=root)
+        return value
+
+    async def detach(self, holder: str) -> None:
+        """Give up one holder's claim; nothing happens when it has none."""
+        await self._release(holder, keep="")
+
+    async def aclose(self) -> None:
+        """Stop serving, and keep all records for the next start."""
+        while self._open:
+            _, root = self._open.popitem()
+            self._shelf.hide(root)
+            await self._opener.close(root)
+
+    def _refuse_namesake(self, root: str, digest: bytes) -> None:
+        """Keep apart two catalogs whose digests begin alike: slot and directory are one's own."""
+        known = self._known.get(root)
+        if known is not None and catalog_digest(parse_recipe(known.recipe.encode())) != digest:
+            raise IntegrityError(f"two catalogs have digests that begin with {root}: refused")
+
+    async def _open_for(self, holder: str, recipe: Recipe, text: str) -> None:
+        opened = await self._opener.open(recipe)
+        assert opened is not None
+        try:
+            record = await self._claim(opened.id, holder, text)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._opener.close(opened)
+            raise
+        self._show(opened, record)
+
+    async def _claim(self, root: str, holder: str, text: str) -> RootRecord:
+        known = self._known.get(root)
+        if known is None:
+            record = RootRecord(root, await self._slot(), text, (holder,))
+        elif holder in known.holders:
+            return known
+        else:
+            record = replace(known, holders=(*known.holders, holder))
+        return await self._save(record)
+
+    async def _slot(self) -> int:
+        async with self._giving_slots:
+            return await trio.to_thread.run_sync(self._records.next_slot)
+
+    async def _save(self, record: RootRecord) -> RootRecord:
+        await trio.to_thread.run_sync(self._records.save, record)
+        self._known[record.id] = record
+        return record
+
+    async def _release(self, holder: str, *, keep: str) -> None:
+        for root in [root for root, record in self._known.items() if holder in record.holders]:
+            if root != keep:
+                async with self._lock(root).lock:
+                    await self._drop(root, holder)
+
+    async def _drop(self, root: str, holder: str) -> None:
+        known = self._known.get(root)
+        if known is None or holder not in known.holders:
+            return
+        left = tuple(other for other in known.holders if other != holder)
+        if left:
+            await self._save(replace(known, holders=left))
+            return
+        await trio.to_thread.run_sync(self._records.delete, root)
+        del self._known[root]
+        opened = self._open.pop(root, None)
+        if opened is not None:
+            self._shelf.hide(opened)
+            with trio.CancelScope(shield=True):
+                await self._opener.close(opened)
+            log.info("detached %s (%s)", root, opened.recipe.origin)
+
+    async def _restore(self, root: str, *, cached_only: bool) -> None:
+        try:
+            async with self._lock(root).lock:
+                record = self._known.get(root)
+                if record is None or root in self._open:
+                    return
+                recipe = parse_recipe(record.recipe.encode())
+                opened = await self._opener.open(recipe, cached_only=cached_only)
+                if opened is not None:
+                    self._show(opened, record)
+        except ThinfsError as error:
+            log.error("root %s cannot be attached again: %s", root, error)  # noqa: TRY400 - its reader can act on the message
+
+    def _show(self, root: OpenRoot, record: RootRecord) -> None:
+        self._shelf.show(record.slot, root)
+        self._open[root.id] = root
+        log.info("attached %s (%s)", root.id, root.recipe.origin)
+
+    def _lock(self, root: str) -> _Lock:
+        return self._locks.setdefault(root, _Lock())
+
+    def _value(self, root: str) -> Root:
+        directory = str(self._trees / root)
+        return Root(
+            id=root,
+            mode=TREE_MODE,
+            lowerdir=directory,
+            directory=directory,
+            origin=self._open[root].recipe.origin,
+            holders=list(self._known[root].holders),
+        )
+
+
+class _Lock:
+    """One root's lock; forgotten when no task has or wants it."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
