@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from thinfs.cache.disk import Disk
-from thinfs.cache.memory import MemoryObjects
+from thinfs.cache.objects import MAX_PARALLEL_OBJECTS, Objects, catalog_errors
+from thinfs.cache.places import Kind
 from thinfs.cache.plan import Piece, ReadAhead, layout_digest, pieces
 from thinfs.cache.root import RootContents
 from thinfs.cache.shared import SharedContent
 from thinfs.cache.writer import Arrival, Writer
 from thinfs.control.values import CacheStatus
-from thinfs.errors import FormatError, ThinfsError, TransportError
-from thinfs.fetch.gate import Priority
+from thinfs.errors import FormatError, StoreError, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from catalog.model import Content
     from thinfs.cache.directory import NodeCache
@@ -28,12 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Body", "ContentStore", "RootContents"]
 
 log = logging.getLogger(__name__)
-
-MAX_PARALLEL_OBJECTS: Final = 8
-"""Objects that one read waits for at a time."""
-
-MAX_PREFETCHES: Final = 16
-"""Objects on their way ahead of all readers together."""
 
 HOUSEKEEPING_S: Final = 10.0
 """How often last uses are written down."""
@@ -87,12 +83,10 @@ class Body:
             return data
         self._shared.users += 1  # close() meanwhile takes nothing away from this read
         try:
-            data = await self._store.assemble(self._root, self._shared, offset, length)
+            ahead = self._ahead.advance(offset, length)
+            return await self._store.assemble(self._root, self._shared, offset, length, ahead)
         finally:
             self._store.release(self._shared)
-        wanted = self._ahead.advance(offset, length)
-        self._store.read_ahead(self._root, self._shared, offset + length, wanted)
-        return data
 
     def close(self) -> None:
         """Give the content up; closing twice does nothing."""
@@ -106,13 +100,16 @@ class ContentStore:
 
     Args:
         nursery: where writing out, read-ahead and housekeeping run; they end with it.
-        cache: opened, or at least tried: without a writable disk reads go on uncached.
+        cache: from :func:`thinfs.cache.directory.open_cache`; the caller closes it after.
         fetcher: brings what is not here.
         config: ``memory_bytes``.
 
     Attributes:
         hits: reads answered from this node.
         misses: reads that waited for a fetch.
+        disk: the thread of ``cache``.
+        objects: what is in memory.
+        writer: what is being written out.
     """
 
     def __init__(
@@ -120,16 +117,16 @@ class ContentStore:
     ) -> None:
         self.hits = 0
         self.misses = 0
-        self.disk = Disk()
+        self.disk = Disk(works=cache.writable)
+        self.writer = Writer(cache, self.disk, self._acquire, self.release)
+        self.objects = Objects(nursery, fetcher, config.memory_bytes, self._arrived)
         self._nursery = nursery
         self._cache = cache
-        self._fetcher = fetcher
-        self._memory = MemoryObjects(config.memory_bytes)
+        self._read_timeout_s = fetcher.read_timeout_s
         self._shared: dict[bytes, SharedContent] = {}
-        self._ahead: set[bytes] = set()
-        self._writer = Writer(cache, self.disk, self.acquire, self.release)
-        nursery.start_soon(self._writer.run)
-        nursery.start_soon(self._keep_house)
+        nursery.start_soon(self.writer.run)
+        if cache.writable:
+            nursery.start_soon(self._keep_house)
 
     def open(self, root: RootContents, content_id: int) -> Body:
         """A reader for one content.
@@ -139,15 +136,18 @@ class ContentStore:
             content_id: its number in the root's catalog, not 0.
 
         Raises:
-            CatalogError: the catalog is damaged or has no such content.
+            FormatError: the catalog is damaged or has no such content.
         """
-        shared = self.acquire(root.reader.content(content_id))
-        self._cache.touch(shared.content.digest)
-        return Body(self, root, shared)
+        with catalog_errors():
+            content = root.reader.content(content_id)
+        self._cache.notes.used(Kind.CONTENT, content.digest)
+        return Body(self, root, self._acquire(content))
 
     async def status(self) -> CacheStatus:
         """Figures for the control API. Waits for the disk."""
-        used, contents = await self.disk.attempt(self._cache.usage) or (0, 0)
+        if self._cache.writable:
+            await self.disk.attempt(self._cache.usage)
+        used, contents = self._cache.last_usage
         return CacheStatus(
             path=str(self._cache.places.root),
             used_bytes=used,
@@ -160,68 +160,74 @@ class ContentStore:
 
     async def drain(self) -> None:
         """Wait until everything that has arrived is written out, or failed to be."""
-        await self._writer.idle()
+        await self.writer.idle()
 
     async def aclose(self) -> None:
         """Write out what has arrived and note last uses; bounded in time, even when cancelled."""
         with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
             await self.drain()
-            await self.disk.attempt(self._cache.flush)
+            await self._flush()
 
-    # For bodies and the writer
-
-    def acquire(self, content: Content) -> SharedContent:
-        """The shared state of a content; give it back with :meth:`release`."""
-        key = layout_digest(content)
-        shared = self._shared.get(key)
-        if shared is None:
-            shared = self._shared[key] = SharedContent(content, self._cache, self.disk)
-        shared.users += 1
-        return shared
+    # For bodies
 
     def release(self, shared: SharedContent) -> None:
         """Give shared state back; the last one to do so closes its files."""
         shared.users -= 1
         if shared.users == 0:
             shared.close()
-            del self._shared[layout_digest(shared.content)]
+            del self._shared[shared.layout]
 
     async def assemble(
-        self, root: RootContents, shared: SharedContent, offset: int, length: int
+        self, root: RootContents, shared: SharedContent, offset: int, length: int, ahead: int
     ) -> bytes:
-        """Put a range together from parts on the disk, objects in memory, and fetched ones."""
-        await shared.look()
-        parts = list(pieces(shared.content.extents, offset, length))
+        """Put a range together from parts on the disk, objects in memory, and fetched ones.
+
+        Args:
+            root: where to fetch from.
+            shared: the content.
+            offset: first byte; the range lies in the content.
+            length: bytes, at least 1.
+            ahead: objects behind the range to start fetching, too.
+        """
+        if await shared.look():
+            self._nursery.start_soon(self._finish, self._acquire(shared.content))
         result = bytearray(length)
-        missing = [part for part in parts if not self._fill_from_here(result, shared, part)]
+        missing = [
+            part
+            for part in pieces(shared.content.extents, offset, length)
+            if not self._fill_from_here(result, shared, part)
+        ]
+        self._read_ahead(root, shared, offset + length, ahead)
         if not missing:
             self.hits += 1
             return bytes(result)
         self.misses += 1
-        timeout_s = self._fetcher.read_timeout_s
-        with trio.move_on_after(timeout_s + _GRACE_S):
+        with trio.move_on_after(self._read_timeout_s + _GRACE_S):
             await self._fill_from_afar(result, root, missing)
             return bytes(result)
-        name = shared.content.digest.hex()
-        raise TransportError(f"content {name}: not all of a read arrived within {timeout_s:g} s")
-
-    def read_ahead(
-        self, root: RootContents, shared: SharedContent, position: int, objects: int
-    ) -> None:
-        """Start to fetch the objects behind ``position``; nobody waits for them."""
-        extents = shared.content.extents
-        behind = pieces(extents, position, max(0, shared.content.size - position))
-        for _, part in zip(range(objects), behind, strict=False):
-            digest = part.extent.object
-            here = digest in self._memory or shared.has(part.index) or digest in self._ahead
-            if not here and len(self._ahead) < MAX_PREFETCHES:
-                self._ahead.add(digest)
-                self._nursery.start_soon(self._prefetch, root, digest)
+        raise TransportError(
+            f"content {shared.content.digest.hex()}: not all of a read arrived within"
+            f" {self._read_timeout_s:g} s"
+        )
 
     # Parts
 
+    def _acquire(self, content: Content) -> SharedContent:
+        """The shared state of a content; give it back with :meth:`release`."""
+        layout = layout_digest(content)
+        shared = self._shared.get(layout)
+        if shared is None:
+            shared = SharedContent(content, layout, self._cache, self.disk)
+            self._shared[layout] = shared
+        shared.users += 1
+        return shared
+
+    def _arrived(self, arrival: Arrival) -> None:
+        if self._cache.writable and not self.disk.paused:
+            self.writer.offer(arrival)
+
     def _fill_from_here(self, result: bytearray, shared: SharedContent, part: Piece) -> bool:
-        data = self._memory.get(part.extent.object)
+        data = self.objects.here(part.extent.object)
         local = shared.read_part(part) if data is None else _cut(data, part)
         if local is None:
             return False
@@ -234,61 +240,44 @@ class ContentStore:
         by_object: dict[bytes, list[Piece]] = {}
         for part in parts:
             by_object.setdefault(part.extent.object, []).append(part)
-        digests = list(by_object)
-        for start in range(0, len(digests), MAX_PARALLEL_OBJECTS):
-            some = digests[start : start + MAX_PARALLEL_OBJECTS]
-            for digest, data in (await self._objects(root, some)).items():
+        for digests in _in_turns(list(by_object), MAX_PARALLEL_OBJECTS):
+            for digest, data in (await self.objects.bring(root, digests)).items():
                 for part in by_object[digest]:
                     result[part.target : part.target + part.length] = _cut(data, part)
 
-    async def _objects(self, root: RootContents, digests: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Several objects at once; the first failure ends the others' wait."""
-        found: dict[bytes, bytes] = {}
-        failures: list[ThinfsError] = []
-
-        async def bring(digest: bytes) -> None:
-            try:
-                found[digest] = await self._object(root, digest, Priority.DEMAND)
-            except ThinfsError as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for digest in digests:
-                nursery.start_soon(bring, digest)
-        if failures:
-            raise failures[0]
-        return found
-
-    async def _object(self, root: RootContents, digest: bytes, priority: Priority) -> bytes:
-        data = self._memory.get(digest)
-        if data is None:
-            ref = root.reader.object(digest)
-            if ref is None:
-                raise FormatError(
-                    f"the catalog has an extent in {digest.hex()}, but no such object"
-                )
-            data = await self._fetcher.object(ref, root.sources, priority)
-            if self._memory.put(digest, data):
-                self._writer.offer(Arrival(root, digest, data))
-        return data
-
-    async def _prefetch(self, root: RootContents, digest: bytes) -> None:
-        try:
-            await self._object(root, digest, Priority.READ_AHEAD)
-        except ThinfsError as error:
-            log.debug("read-ahead: %s", error)
-        finally:
-            self._ahead.discard(digest)
+    def _read_ahead(
+        self, root: RootContents, shared: SharedContent, position: int, objects: int
+    ) -> None:
+        if objects > 0:
+            left = shared.content.size - position
+            for part in islice(pieces(shared.content.extents, position, left), objects):
+                if not shared.has(part.index):
+                    self.objects.prefetch(root, part.extent.object)
 
     async def _keep_house(self) -> None:
         rounds = 0
         while True:
             await trio.sleep(HOUSEKEEPING_S)
             rounds += 1
-            await self.disk.attempt(self._cache.flush)
+            await self._flush()
+            await self.disk.attempt(self._cache.usage)
             if rounds % SETTLE_EVERY == 0:
                 await self.disk.attempt(self._cache.settle)
+
+    async def _flush(self) -> None:
+        taken = self._cache.notes.take()
+        if (taken.uses or taken.suspects) and self._cache.writable:
+            await self.disk.attempt(partial(self._cache.flush, taken))
+            self._cache.notes.done(taken)
+
+    async def _finish(self, shared: SharedContent) -> None:
+        """Complete what an earlier process has left complete but for its name."""
+        try:
+            await shared.finish()
+        except StoreError as error:
+            log.debug("content %s stays a partial one: %s", shared.content.digest.hex(), error)
+        finally:
+            self.release(shared)
 
 
 def _cut(data: bytes, part: Piece) -> memoryview:
@@ -296,3 +285,7 @@ def _cut(data: bytes, part: Piece) -> memoryview:
     if start + part.length > len(data):
         raise FormatError(f"the catalog has an extent behind the end of {part.extent.object.hex()}")
     return memoryview(data)[start : start + part.length]
+
+
+def _in_turns(digests: list[bytes], most: int) -> list[list[bytes]]:
+    return [digests[start : start + most] for start in range(0, len(digests), most)]

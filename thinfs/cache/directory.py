@@ -1,6 +1,6 @@
 """The node cache's directory: what is kept, what it counts, what goes when room is needed.
 
-Synchronous. Everything but :meth:`NodeCache.open_content` and :meth:`NodeCache.touch` may wait
+Synchronous. Everything but :meth:`NodeCache.open_content` and ``notes`` may wait
 for the disk or for another process, and is called by one thread at a time.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import secrets
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from thinfs.cache.notes import Notes
 from thinfs.cache.places import Kind, Places, counted, to_free
 from thinfs.cache.recovery import recover
 from thinfs.cache.state import (
@@ -29,19 +30,34 @@ from thinfs.cache.state import (
     victims,
 )
 from thinfs.cache.syncfs import sync_file_system
-from thinfs.errors import IntegrityError, StoreError
+from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
+    from thinfs.cache.notes import Taken
     from thinfs.cache.state import State
+    from thinfs.config import CacheConfig
 
 log = logging.getLogger(__name__)
 
 CONTENT_MODE: Final = 0o444
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def open_cache(config: CacheConfig) -> NodeCache:
+    """The configured cache, opened for writing if that is possible.
+
+    A disk that cannot be written is reported as a warning: what it holds is read, and
+    everything else goes on uncached.
+    """
+    cache = NodeCache(Path(config.path), max_bytes=config.max_bytes, low_water=config.low_water)
+    try:
+        cache.open()
+    except StoreError as error:
+        log.warning("what arrives is not kept in the cache: %s", error)
+    return cache
 
 
 class NodeCache:
@@ -52,6 +68,12 @@ class NodeCache:
         max_bytes: the quota, for all processes together; each is given the same one.
         low_water: part of the quota at which eviction stops.
         now_ns: the wall clock; the order of eviction outlives this process.
+
+    Attributes:
+        notes: what the event loop has noted and :meth:`flush` writes down.
+        owner: names this process' use of the cache in the book-keeping.
+        evictions: files removed by this process to make room.
+        last_usage: what :meth:`usage` answered last.
     """
 
     def __init__(
@@ -67,10 +89,11 @@ class NodeCache:
         self.low_water = low_water
         self.now_ns = now_ns
         self.evictions = 0
+        self.last_usage = (0, 0)
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._state: State | None = None
         self._owner_lock = -1
-        self._uses: dict[bytes, int] = {}
+        self.notes = Notes(now_ns)
 
     @property
     def largest_bytes(self) -> int:
@@ -98,20 +121,26 @@ class NodeCache:
 
     def close(self) -> None:
         """Write last uses down and give up what only a living process holds."""
-        state, self._state = self._state, None
+        state = self._state
         if state is None:
             return
         try:
-            self._flush(state)
+            self.flush(self.notes.take())
             with state.transaction() as db:
                 db.execute("DELETE FROM pins WHERE owner = ?", (self.owner,))
                 db.execute("DELETE FROM pending WHERE owner = ?", (self.owner,))
         except StoreError as error:
             log.warning("the cache's book-keeping could not be closed in order: %s", error)
         finally:
+            self._state = None
             state.close()
             os.close(self._owner_lock)
             shutil.rmtree(self._own_folder, ignore_errors=True)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the cache has been opened."""
+        return self._state is not None
 
     @property
     def state(self) -> State:
@@ -136,13 +165,13 @@ class NodeCache:
             handle = os.open(self.places.file(Kind.CONTENT, digest), _READ)
         except OSError:
             return None
-        if os.fstat(handle).st_size == size:
+        if os.fstat(handle).st_size == size and not self.notes.is_suspect(digest):
             return handle
         os.close(handle)
-        log.warning("cached content %s has not its %d bytes: not used", digest.hex(), size)
+        self.notes.suspect(digest)
         return None
 
-    def add_contents(self, bodies: Mapping[bytes, bytes | memoryview]) -> None:
+    def add_contents(self, bodies: Mapping[bytes, bytes | memoryview]) -> int:
         """Keep whole contents; those that are here already cost nothing.
 
         Room is made and accounted for before the first byte is written, so that all processes
@@ -150,6 +179,9 @@ class NodeCache:
 
         Args:
             bodies: by digest; **verified by the caller**.
+
+        Returns:
+            Bytes written.
 
         Raises:
             StoreError: no room on the disk, or it is read-only. Nothing is left behind.
@@ -162,35 +194,22 @@ class NodeCache:
                 and not os.path.lexists(self.places.file(Kind.CONTENT, digest))
             }
             if not missing:
-                return
+                return 0
             sizes = {(Kind.CONTENT, digest): counted(len(body)) for digest, body in missing.items()}
             with self.pending(sizes) as drafts:
                 for digest, body in missing.items():
-                    _write_draft(drafts[Kind.CONTENT, digest], body)
+                    write_draft(drafts[Kind.CONTENT, digest], body)
+            return sum(map(len, missing.values()))
 
-    def discard_content(self, digest: bytes) -> None:
-        """Remove a content that turned out to be damaged."""
+    def flush(self, taken: Taken) -> None:
+        """Write last uses down and remove suspects, in one transaction."""
         with self.state.transaction() as db:
-            self.remove(db, Kind.CONTENT, digest)
-
-    def touch(self, digest: bytes) -> None:
-        """Note that a content was used now; :meth:`flush` writes it down."""
-        self._uses[digest] = self.now_ns()
-
-    def flush(self) -> None:
-        """Write the noted uses down, in one transaction."""
-        self._flush(self.state)
-
-    def _flush(self, state: State) -> None:
-        uses, self._uses = self._uses, {}
-        if not uses:
-            return
-        with state.transaction() as db:
             db.executemany(
-                "UPDATE files SET last_use_ns = max(last_use_ns, ?)"
-                " WHERE kind IN ('content', 'partial') AND digest = ?",
-                [(used_ns, digest) for digest, used_ns in uses.items()],
+                "UPDATE files SET last_use_ns = max(last_use_ns, ?) WHERE kind = ? AND digest = ?",
+                [(used_ns, kind, digest) for (kind, digest), used_ns in taken.uses.items()],
             )
+            for digest in taken.suspects:
+                self.remove(db, Kind.CONTENT, digest)
 
     # Room
 
@@ -257,7 +276,8 @@ class NodeCache:
         """Bytes that count against the quota, and the number of whole contents."""
         with self.state.transaction() as db:
             used, contents = db.execute("SELECT bytes, contents FROM about").fetchone()
-        return used, contents
+        self.last_usage = (used, contents)
+        return self.last_usage
 
     def settle(self) -> None:
         """Wait until the disk holds what was written, and remember that it does."""
@@ -271,51 +291,6 @@ class NodeCache:
         with self.state.transaction() as db:
             db.execute("UPDATE about SET durable_id = max(durable_id, ?)", (last,))
 
-    # Catalogs
-
-    def catalog(self, digest: bytes) -> Path | None:
-        """The file of a catalog that is here, pinned from now on; see :meth:`unpin`."""
-        with self.state.transaction() as db:
-            path = self.places.file(Kind.CATALOG, digest)
-            if not path.exists():
-                delete_file(db, Kind.CATALOG, digest)
-                return None
-            self._pin(db, Kind.CATALOG, digest)
-            db.execute(
-                "UPDATE files SET last_use_ns = ? WHERE kind = ? AND digest = ?",
-                (self.now_ns(), Kind.CATALOG, digest),
-            )
-            return path
-
-    def add_catalog(self, digest: bytes, body: bytes) -> Path:
-        """Keep a catalog and pin it; see :meth:`unpin`.
-
-        Raises:
-            IntegrityError: ``body`` is not what ``digest`` names.
-            StoreError: there is no room for it.
-        """
-        if hashlib.sha256(body).digest() != digest:
-            raise IntegrityError(f"these are not the bytes of catalog {digest.hex()}")
-        key = (Kind.CATALOG, digest)
-        with store_errors(self.places.root):
-            with self.state.transaction() as db:
-                self._pin(db, *key)
-            with self.pending({key: counted(len(body))}) as drafts:
-                _write_draft(drafts[key], body)
-        return self.places.file(*key)
-
-    def unpin(self, digest: bytes) -> None:
-        """Let a catalog be evicted again."""
-        with self.state.transaction() as db:
-            db.execute(
-                "DELETE FROM pins WHERE owner = ? AND kind = ? AND digest = ?",
-                (self.owner, Kind.CATALOG, digest),
-            )
-
-    def _pin(self, db: sqlite3.Connection, kind: Kind, digest: bytes) -> None:
-        row = (self.owner, kind, digest)
-        db.execute("INSERT OR IGNORE INTO pins (owner, kind, digest) VALUES (?, ?, ?)", row)
-
     # Parts
 
     @property
@@ -324,6 +299,7 @@ class NodeCache:
 
     def announce(self, db: sqlite3.Connection, sizes: Mapping[tuple[Kind, bytes], int]) -> None:
         """Make room for files that this process is about to name, and account for them."""
+        self.withdraw(db, sizes)  # what a failure of the disk may have left
         self.make_room(db, sum(sizes.values()))
         db.executemany(
             "INSERT INTO pending (owner, kind, digest, bytes) VALUES (?, ?, ?, ?)",
@@ -367,7 +343,8 @@ class NodeCache:
         return handle
 
 
-def _write_draft(path: Path, body: bytes | memoryview) -> None:
+def write_draft(path: Path, body: bytes | memoryview) -> None:
+    """Write a file that is going to get its final name, read-only for everybody."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, CONTENT_MODE)
     with os.fdopen(handle, "wb", buffering=0) as file:
         left = memoryview(body)

@@ -6,40 +6,42 @@ Synchronous, and called where :class:`thinfs.cache.directory.NodeCache` is calle
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 from typing import TYPE_CHECKING, Final
 
 from thinfs.cache.directory import CONTENT_MODE
 from thinfs.cache.places import Kind, counted
-from thinfs.cache.plan import layout_digest
 from thinfs.cache.state import delete_file, has_file, insert_file, store_errors
 
 if TYPE_CHECKING:
     import sqlite3
+    from hashlib import _Hash as Hash
 
     from catalog.model import Content
     from thinfs.cache.directory import NodeCache
 
-log = logging.getLogger(__name__)
-
+_BUFFER_BYTES: Final = 1 << 20
 _WRITE: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class PartialFile:
     """One large content on its way to being whole.
 
+    Args:
+        cache: where it is.
+        content: what it is to become.
+        layout: its file's name, from :func:`thinfs.cache.plan.layout_digest`.
+
     Attributes:
         present: extents that are in the file, by position in the content's list. Only the
             event loop adds to it, after the bytes have been written.
     """
 
-    def __init__(self, cache: NodeCache, content: Content) -> None:
+    def __init__(self, cache: NodeCache, content: Content, layout: bytes) -> None:
         self.content = content
         self.present: set[int] = set()
         self._cache = cache
-        self._layout = layout_digest(content)
+        self._layout = layout
         self._path = cache.places.file(Kind.PARTIAL, self._layout)
         self._handle = -1
         self._inode = 0
@@ -83,6 +85,7 @@ class PartialFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of extents that are present; fewer when the disk fails."""
+        self._cache.notes.used(Kind.PARTIAL, self._layout)
         return os.pread(self._handle, length, offset)
 
     def write(self, index: int, data: bytes | memoryview) -> bool:
@@ -119,16 +122,21 @@ class PartialFile:
             db.execute("INSERT OR IGNORE INTO extents VALUES (?, ?)", (self._layout, index))
         return True
 
-    def is_right(self) -> bool:
-        """Whether a complete file is the content it is said to be.
+    def hash_run(self, state: Hash, offset: int, length: int) -> int:
+        """Add bytes of the file to a digest; any thread may do it, one at a time.
 
-        Reads all of it; touches nothing but the descriptor, so any thread may do it.
+        Returns:
+            Bytes added; fewer than ``length`` only at the end of the file.
 
         Raises:
             StoreError: the disk fails.
         """
         with store_errors(self._path):
-            return _sha256(self._handle, self.content.size) == self.content.digest
+            done = 0
+            while part := os.pread(self._handle, min(length - done, _BUFFER_BYTES), offset + done):
+                state.update(part)
+                done += len(part)
+            return done
 
     def discard(self) -> None:
         """Remove the file from the cache."""
@@ -137,7 +145,7 @@ class PartialFile:
                 self._cache.remove(db, Kind.PARTIAL, self._layout)
 
     def publish(self) -> None:
-        """Give a complete file that :meth:`is_right` its name among the whole contents.
+        """Give a complete file whose digest is right its name among the whole contents.
 
         Raises:
             StoreError: the disk fails.
@@ -183,12 +191,3 @@ def _write_all(handle: int, data: bytes | memoryview, offset: int) -> None:
     while left:
         written = os.pwrite(handle, left, offset)
         left, offset = left[written:], offset + written
-
-
-def _sha256(handle: int, size: int) -> bytes:
-    state = hashlib.sha256()
-    offset = 0
-    while offset < size and (part := os.pread(handle, 1 << 20, offset)):
-        state.update(part)
-        offset += len(part)
-    return state.digest()

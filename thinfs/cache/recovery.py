@@ -68,7 +68,10 @@ def bury_dead(places: Places, state: State) -> None:
 
 def _is_dead(folder: Path) -> bool:
     """Whether nobody holds the lock of an owner's folder."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # its process has closed the cache just now
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,7 +100,7 @@ def _after_boot(places: Places, db: sqlite3.Connection, boot_id: str) -> None:
         if key in known:
             present.add(key)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
             dropped += 1
     for kind_name, digest in known - present:
         delete_file(db, kind_name, digest)
@@ -111,7 +114,7 @@ def _adopt(places: Places, state: State, now_ns: int) -> None:
     for kind, path in list(_files(places)):
         size = _right_size(path) if kind is not Kind.PARTIAL else None
         if size is None:
-            path.unlink()
+            path.unlink(missing_ok=True)
             continue
         with state.transaction() as db:
             digest = bytes.fromhex(path.name)
@@ -125,7 +128,8 @@ def _right_size(path: Path) -> int | None:
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != path.name:
             return None
-        return os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        return min(status.st_size, status.st_blocks * 512)  # a sparse file takes less
 
 
 def _files(places: Places) -> Iterator[tuple[Kind, Path]]:

@@ -10,7 +10,7 @@ CREATE TABLE files (
     -- 'content', 'partial' or 'catalog': the folder.
     kind        TEXT NOT NULL CHECK (kind IN ('content', 'partial', 'catalog')),
     -- The file's name as 32 bytes: SHA-256 of the body, for a partial one of its layout
-    -- (thinfs.cache.partial.layout_digest).
+    -- (thinfs.cache.plan.layout_digest).
     digest      BLOB NOT NULL CHECK (length(digest) = 32),
     -- Bytes that count against the quota: what was written, in whole blocks of 4096. For a
     -- partial content never less than what it holds; it grows before the bytes are written.

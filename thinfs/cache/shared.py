@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import logging
 import os
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from thinfs.cache.partial import PartialFile
+from thinfs.cache.places import Kind
 
 if TYPE_CHECKING:
     from catalog.model import Content, Extent
     from thinfs.cache.directory import NodeCache
     from thinfs.cache.disk import Disk
     from thinfs.cache.plan import Piece
+
+
+log = logging.getLogger(__name__)
+
+HASH_STEP_BYTES: Final = 32 << 20
+"""Bytes that a thread hashes at a time."""
 
 
 class SharedContent:
@@ -24,11 +34,14 @@ class SharedContent:
 
     Attributes:
         content: what it is and where its bytes are.
+        layout: names the content and where its bytes are; see ``layout_digest``.
         users: bodies and writers that have it open; the store closes it after the last.
+        doubtful: its extents are known not to make it up, so it is not kept.
     """
 
-    def __init__(self, content: Content, cache: NodeCache, disk: Disk) -> None:
+    def __init__(self, content: Content, layout: bytes, cache: NodeCache, disk: Disk) -> None:
         self.content = content
+        self.layout = layout
         self.users = 0
         self.doubtful = False
         self._cache = cache
@@ -69,12 +82,15 @@ class SharedContent:
             if found is None:
                 return None
             self._whole = found
-        self._cache.touch(self.content.digest)
+        self._cache.notes.used(Kind.CONTENT, self.content.digest)
         try:
             data = os.pread(self._whole, length, offset)
         except OSError:
             data = b""
-        return data if len(data) == length else None
+        if len(data) == length:
+            return data
+        self._cache.notes.suspect(self.content.digest)
+        return None
 
     def read_part(self, piece: Piece) -> bytes | None:
         """Bytes of one extent from the partial file, or ``None`` when they are not there."""
@@ -90,19 +106,25 @@ class SharedContent:
         """Whether an extent is in the partial file."""
         return self._partial is not None and index in self._partial.present
 
-    async def look(self) -> None:
-        """Find out, once, which extents are here already. Waits for the disk."""
+    async def look(self) -> bool:
+        """Find out, once, which extents are here already. Waits for the disk.
+
+        Returns:
+            Whether all of them turned out to be here, so that :meth:`finish` is left to do.
+        """
         if self._looked:
-            return
+            return False
         async with self._opening:
-            if not self._looked:
-                await self._open_partial()
-                self._looked = True
+            if self._looked:
+                return False
+            partial = await self._open_partial()
+            self._looked = True
+            return partial is not None and partial.complete
 
     async def keep(self, extent: Extent, data: bytes | memoryview) -> None:
         """Write an extent to the partial file; names the file when it was the last one.
 
-        Only the store's writer calls this, one call at a time for each content.
+        Only the store's writer calls this, one call at a time.
 
         Raises:
             StoreError: the disk fails.
@@ -113,15 +135,35 @@ class SharedContent:
             partial = self._partial or await self._open_partial()
             if partial is None or index in partial.present:
                 return
-            if await self._disk.run(lambda: partial.write(index, data)):  # noqa: B023 - awaited here
+            if await self._disk.run(functools.partial(partial.write, index, data)):
+                self._disk.wrote()
                 partial.present.add(index)
                 break
             self._forget(partial)
-        if self._partial is not None and self._partial.complete:
-            await self._finish(self._partial)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Make a complete partial file a whole content, if it is what it is said to be.
+
+        Raises:
+            StoreError: the disk fails.
+        """
+        partial = self._partial
+        if partial is None or not partial.complete:
+            return
+        if await self._digest(partial) == self.content.digest:
+            await self._disk.run(partial.publish)
+            return
+        self.doubtful = True
+        log.warning(
+            "the extents of content %s do not make it up: its catalog is wrong, it is not kept",
+            self.content.digest.hex(),
+        )
+        self._forget(partial)
+        await self._disk.run(partial.discard)
 
     async def _open_partial(self) -> PartialFile | None:
-        partial = PartialFile(self._cache, self.content)
+        partial = PartialFile(self._cache, self.content, self.layout)
         present = await self._disk.attempt(partial.open)
         if present is None:
             partial.close()
@@ -135,11 +177,13 @@ class SharedContent:
         partial.close()
         self._partial = None
 
-    async def _finish(self, partial: PartialFile) -> None:
-        right = await trio.to_thread.run_sync(partial.is_right)
-        if right:
-            await self._disk.run(partial.publish)
-            return
-        self.doubtful = True
-        await self._disk.run(partial.discard)
-        self._forget(partial)
+    async def _digest(self, partial: PartialFile) -> bytes:
+        state = hashlib.sha256()
+        offset = 0
+        while offset < self.content.size:  # in steps, so that it can be cancelled
+            step = functools.partial(partial.hash_run, state, offset, HASH_STEP_BYTES)
+            done = await trio.to_thread.run_sync(step)
+            if done == 0:
+                break
+            offset += done
+        return state.digest()

@@ -106,13 +106,19 @@ class Writer:
         refs = list(islice(reader.contents_in(arrival.digest), MAX_CONTENTS_IN_OBJECT))
         whole = [ref for ref in refs if ref.extent.length == ref.size]
         if whole:
-            await self._disk.run(partial(self._keep_whole, arrival, whole))
+            written = await self._disk.run(partial(self._keep_whole, arrival, whole))
+            if written:
+                self._disk.wrote()
         for ref in refs:
             if ref.extent.length != ref.size:
                 await self._keep_part(arrival, ref)
 
-    def _keep_whole(self, arrival: Arrival, refs: Sequence[ContentRef]) -> None:
-        """In the disk's thread: check every content against its own digest, and keep it."""
+    def _keep_whole(self, arrival: Arrival, refs: Sequence[ContentRef]) -> int:
+        """In the disk's thread: check every content against its own digest, and keep it.
+
+        Returns:
+            Bytes written.
+        """
         bodies: dict[bytes, bytes | memoryview] = {}
         for ref in refs:
             body = _run_of(arrival.data, ref)
@@ -120,7 +126,7 @@ class Writer:
                 bodies[ref.digest] = body
             else:
                 log.warning("the catalog is wrong about content %s: not kept", ref.digest.hex())
-        self._cache.add_contents(bodies)
+        return self._cache.add_contents(bodies)
 
     async def _keep_part(self, arrival: Arrival, ref: ContentRef) -> None:
         shared = self._acquire(arrival.root.reader.content(ref.content_id))
