@@ -136,6 +136,7 @@ class CatalogBuilder:
         self._extents: list[tuple[int, int, bytes, int, int]] = []
         self._objects: list[tuple[bytes, int, int]] = []
         self._seq = 0
+        self._numbered = False
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._result, isolation_level=None, check_same_thread=False)
@@ -207,9 +208,10 @@ class CatalogBuilder:
 
     def number_contents(self) -> None:
         """Find out which contents the inodes use: after the last inode, before :meth:`uses`."""
-        self._flush_tree()
-        self.db.execute("DELETE FROM scratch.used_content")
-        self.db.execute(_NUMBER_CONTENTS)
+        if not self._numbered:
+            self._flush_tree()
+            self.db.execute(_NUMBER_CONTENTS)
+            self._numbered = True
 
     def uses(self, digest: bytes) -> bool:
         """Whether an inode has this content."""

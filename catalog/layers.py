@@ -223,31 +223,51 @@ def combine(found: Sequence[Found]) -> Merged | None:
     Raises:
         InvalidEntry: paths of a layer lead through what is a file in the layers below.
     """
-    top = found[0]
-    if top.is_whiteout:
+    found = _not_hidden(found)
+    if not found:
         return None
+    top = found[0]
     if not top.is_directory:
         return Merged(top, ())
     directory: list[tuple[Source, int]] = []
     named: Found | None = None
-    is_open = True
+    opaque: Layer | None = None
     for each in found:
         if not each.is_directory:
-            if named is None and not each.is_whiteout:
-                raise InvalidEntry(
-                    f"layer {top.layer.index + 1} has paths below {rules.shown(top.name)}, "
-                    f"which is no directory in layer {each.layer.index + 1}"
-                )
+            if named is None:
+                raise _through_file(top, each)
+            break
+        if opaque is None or opaque is each.layer:
+            directory.append((each.source, each.handle))
+        elif named is not None:
             break
         assert each.node is not None
-        if is_open:
-            directory.append((each.source, each.handle))
         if named is None and not each.node.implied:
             named = each
-        is_open = is_open and not each.node.opaque
-        if named is not None and not is_open:
-            break
+        if opaque is None and each.node.opaque:
+            opaque = each.layer
     return Merged(named or top, tuple(directory))
+
+
+def _not_hidden(found: Sequence[Found]) -> Sequence[Found]:
+    """What no whiteout hides: whiteouts mean the layers below theirs, not its grafts."""
+    kept = []
+    cut: Layer | None = None
+    for each in found:
+        if cut is not None and each.layer is not cut:
+            break
+        if each.is_whiteout:
+            cut = each.layer
+        else:
+            kept.append(each)
+    return kept
+
+
+def _through_file(top: Found, below: Found) -> InvalidEntry:
+    return InvalidEntry(
+        f"layer {top.layer.index + 1} has paths below {rules.shown(top.name)}, "
+        f"which is no directory in layer {below.layer.index + 1}"
+    )
 
 
 def step(directory: Directory, name: bytes) -> Merged | None:
