@@ -73,7 +73,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 def thinfs_serve(repository: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """``thinfs serve`` on a free port: its URL and process."""
     command = [
-        *(sys.executable, "-c", "from thinfs.cli.serve import command; command()"),
+        *(sys.executable, "-m", "thinfs.cli.main", "serve"),
         *("--repo", str(repository), "--listen", "127.0.0.1:0", "--json", *options),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 import trio
 
-from thinfs import config, logs
 from thinfs.errors import MissingError
 from thinfs.serve import server
 from thinfs.store.layout import REPOSITORY_FILE
+
+if TYPE_CHECKING:
+    from thinfs.config import Config
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -29,7 +33,7 @@ class Serving(msgspec.Struct, frozen=True):
     repository: str
 
 
-@click.command("serve", short_help="Serve a repository over HTTP.")
+@click.command()
 @click.option(
     "--repo",
     type=click.Path(path_type=Path),
@@ -44,14 +48,18 @@ class Serving(msgspec.Struct, frozen=True):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the address as JSON.")
 @click.option("--access-log", is_flag=True, help="Log each request.")
-def command(repo: Path | None, listen: str, *, as_json: bool, access_log: bool) -> None:
+@click.pass_obj
+def command(
+    config: Config, *, repo: Path | None, listen: str, as_json: bool, access_log: bool
+) -> None:
     """Serve a repository over HTTP until Ctrl-C or SIGTERM.
 
     For a laptop or a small team: anyone who reaches the address can read the repository. A web
     server such as nginx serves the same directory to more; docs/serving.md shows how.
     """
-    logs.configure("INFO")
-    repository = (repo or Path(config.load().repository.path)).resolve()
+    if access_log:
+        logging.getLogger("thinfs.serve").setLevel(logging.INFO)
+    repository = (repo or Path(config.repository.path)).resolve()
     if not (repository / REPOSITORY_FILE).is_file():
         raise MissingError(
             f"{repository} is not a thinfs repository; name one with --repo, or make one with "
