@@ -77,7 +77,7 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     ) = None
     config: DescriptorJson | None = None
     layers: Annotated[list[DescriptorJson], msgspec.Meta(max_length=MAX_LAYERS)] | None = None
-    fs_layers: msgspec.Raw | None = None
+    fs_layers: msgspec.Raw = msgspec.Raw()
 
 
 class _RootFs(msgspec.Struct, frozen=True):
@@ -218,7 +218,7 @@ def _decode(data: bytes, kind: type[_T], what: str) -> _T:
 
 
 def _refuse_schema1(document: _Document, media_type: str, what: str) -> None:
-    if document.schema_version == 1 or document.fs_layers or media_type in SCHEMA1:
+    if document.schema_version == 1 or bytes(document.fs_layers) or media_type in SCHEMA1:
         raise FormatError(
             f"{what} is in Docker's schema 1 format of before 2016, which is not supported: "
             "push it again with a current tool (skopeo copy --format v2s2, docker pull and push)"

@@ -10,6 +10,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from thinfs.errors import MissingError, TransportError, UsageError
 from thinfs.http import client as http_client
@@ -70,6 +71,14 @@ def retrying(attempts: int) -> Iterator[stamina.Attempt]:
             wait_max=WAIT_MAX_S,
         )
     )
+
+
+def _tell(details: RetryDetails) -> None:
+    log.warning("%s; trying again in %.1f s", details.caused_by, details.wait_for)
+
+
+# for the whole process: nothing else in it uses stamina, whose own hook logs no reason
+set_on_retry_hooks([_tell])
 
 
 def _wait(error: Exception) -> bool | float:
