@@ -100,7 +100,7 @@ class ContentStore:
 
     Args:
         nursery: where writing out, read-ahead and housekeeping run; they end with it.
-        cache: from :func:`thinfs.cache.directory.open_cache`; the caller closes it after.
+        cache: opened if its disk can be written; the caller closes it afterwards.
         fetcher: brings what is not here.
         config: ``memory_bytes``.
 

@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from thinfs.cache.notes import Notes
@@ -35,29 +34,15 @@ from thinfs.errors import StoreError
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from thinfs.cache.notes import Taken
     from thinfs.cache.state import State
-    from thinfs.config import CacheConfig
 
 log = logging.getLogger(__name__)
 
 CONTENT_MODE: Final = 0o444
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-def open_cache(config: CacheConfig) -> NodeCache:
-    """The configured cache, opened for writing if that is possible.
-
-    A disk that cannot be written is reported as a warning: what it holds is read, and
-    everything else goes on uncached.
-    """
-    cache = NodeCache(Path(config.path), max_bytes=config.max_bytes, low_water=config.low_water)
-    try:
-        cache.open()
-    except StoreError as error:
-        log.warning("what arrives is not kept in the cache: %s", error)
-    return cache
 
 
 class NodeCache:
