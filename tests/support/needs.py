@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
-
-import pytest
 
 IMPOSSIBLE = "impossible on this machine: "
 # Where Debian keeps the commands of administrators; PATH of an ordinary user lacks them.
 _SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+class MissingToolError(RuntimeError):
+    """What a skip is outside of pytest, as in ``make demo``."""
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the test that runs; the reason says how to make it run."""
+    if "pytest" not in sys.modules:  # the demo's environment has none
+        raise MissingToolError(reason)
+    import pytest  # noqa: PLC0415 - only where there is one
+
+    pytest.skip(reason)
+
+
 def impossible(reason: str) -> NoReturn:
     """Skip a test that no setup can make possible here, such as one for a newer kernel."""
-    pytest.skip(IMPOSSIBLE + reason)
+    skip(IMPOSSIBLE + reason)
 
 
 def root() -> None:
     """Skip unless this process is root."""
     if os.geteuid() != 0:
-        pytest.skip("needs root: run it as root or with sudo")
+        skip("needs root: run it as root or with sudo")
 
 
 def command(name: str, package: str | None = None) -> str:
@@ -38,7 +50,7 @@ def command(name: str, package: str | None = None) -> str:
     """
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}")
     if path is None:
-        pytest.skip(f"needs the command {name}: apt-get install {package or name}")
+        skip(f"needs the command {name}: apt-get install {package or name}")
     return path
 
 
@@ -46,7 +58,7 @@ def fuse() -> None:
     """Skip unless FUSE file systems can be mounted."""
     root()
     if not Path("/dev/fuse").exists():
-        pytest.skip("needs /dev/fuse: modprobe fuse")
+        skip("needs /dev/fuse: modprobe fuse")
 
 
 def containerd() -> None:
@@ -62,5 +74,5 @@ def nerdctl() -> str:
     built = Path(__file__).parents[2] / ".cache/bin/nerdctl"
     path = shutil.which("nerdctl") or (str(built) if built.exists() else None)
     if path is None:
-        pytest.skip("needs nerdctl: .ci/nerdctl builds it")
+        skip("needs nerdctl: .ci/nerdctl builds it")
     return path
