@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 
 from snapshotter import server
+from snapshotter.daemon import Daemon
 from snapshotter.model import SnapshotError
 from thinfs import logs
-from thinfs.control.client import ControlClient
 from thinfs.errors import StoreError, ThinfsError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ def main(address: Path, root: Path, daemon: Path, drain: float, log_level: str) 
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
         with (
-            server.opened(root, ControlClient(daemon)) as snapshotter,
+            Daemon(daemon) as roots,
+            server.opened(root, roots) as snapshotter,
             server.serving(snapshotter, address, drain_s=drain),
         ):
             notify("READY=1")

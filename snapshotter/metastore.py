@@ -7,50 +7,38 @@ snapshot's directory. The schema, with the meaning of each column, is ``schema.s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import threading
 from contextlib import contextmanager
 from importlib import resources
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from snapshotter.model import (
-    AlreadyExists,
-    FailedPrecondition,
-    Info,
-    InvalidArgument,
-    Kind,
-    NotFound,
-    Snapshot,
-    Usage,
+from snapshotter.model import FailedPrecondition, InvalidArgument, Kind, NotFound
+from snapshotter.rows import (
+    ALL_SNAPSHOTS,
+    CHAIN,
+    committed,
+    find,
+    first_row,
+    keep_recipe,
+    labels_text,
+    refuse_taken,
+    snapshot_of,
+    statements,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from snapshotter.model import Info, Snapshot, Usage
+
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 60.0
 IDS_PER_BLOCK = 32
 """Ids are reserved in blocks, so that not each of them costs a synchronous write."""
 
-_SNAPSHOT = """
-    SELECT s.id, s.key, coalesce(p.key, ''), s.kind, s.created_ns, s.updated_ns, s.labels,
-           s.size_bytes, s.inodes, r.text
-    FROM snapshot AS s
-    LEFT JOIN snapshot AS p ON p.id = s.parent
-    LEFT JOIN recipe AS r ON r.digest = s.recipe
-"""
-_CHAIN = f"""
-    WITH RECURSIVE chain (id, parent, depth) AS (
-        SELECT id, parent, 0 FROM snapshot WHERE key = ?
-        UNION ALL
-        SELECT s.id, s.parent, chain.depth + 1 FROM snapshot AS s JOIN chain ON s.id = chain.parent
-    )
-    {_SNAPSHOT} JOIN chain ON chain.id = s.id ORDER BY chain.depth
-"""  # noqa: S608 - made of constants
 _COMMITTED = "SELECT 1 FROM snapshot WHERE id = ? AND kind = 3"
 
 
@@ -106,7 +94,7 @@ class Metastore:
             NotFound: there is none of that key or name.
         """
         with self._reading() as connection:
-            return _get(connection, key)
+            return find(connection, key)
 
     def chain(self, key: str) -> list[Snapshot]:
         """Give a snapshot and all below it, itself first and the base last, as of one moment.
@@ -115,7 +103,7 @@ class Metastore:
             NotFound: there is none of that key or name.
         """
         with self._reading() as connection:
-            found = [_snapshot(row) for row in connection.execute(_CHAIN, (key,))]
+            found = [snapshot_of(row) for row in connection.execute(CHAIN, (key,))]
         if not found:
             raise NotFound(f"snapshot {key}: does not exist")
         return found
@@ -123,7 +111,7 @@ class Metastore:
     def all(self) -> list[Info]:
         """Give all snapshots as of one moment, in the order of their keys."""
         with self._reading() as connection:
-            return [_snapshot(row).info for row in connection.execute(_SNAPSHOT + "ORDER BY s.key")]
+            return [snapshot_of(row).info for row in connection.execute(ALL_SNAPSHOTS)]
 
     def parents(self, key: str, parent: str) -> list[Snapshot]:
         """Give what a new snapshot would stand upon, the nearest first; nothing for no parent.
@@ -135,8 +123,8 @@ class Metastore:
         """
         with self._reading() as connection:
             if parent:
-                _committed(connection, parent)
-            _refuse_taken(connection, key)
+                committed(connection, parent)
+            refuse_taken(connection, key)
         return self.chain(parent) if parent else []
 
     def has(self, snapshot_id: int) -> bool:
@@ -172,13 +160,13 @@ class Metastore:
             AlreadyExists: the key is in use.
         """
         with self._transaction() as connection:
-            if parent is not None and not _row(connection, _COMMITTED, parent):
+            if parent is not None and not first_row(connection, _COMMITTED, parent):
                 raise NotFound(f"snapshot {key}: its parent was removed in the meantime")
-            _refuse_taken(connection, key)
+            refuse_taken(connection, key)
             connection.execute(
                 "INSERT INTO snapshot (id, key, parent, kind, created_ns, updated_ns, labels)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (snapshot_id, key, parent, int(kind), now, now, _labels_text(labels)),
+                (snapshot_id, key, parent, int(kind), now, now, labels_text(labels)),
             )
 
     def commit(
@@ -209,8 +197,8 @@ class Metastore:
             FailedPrecondition: the snapshot is not active.
         """
         with self._transaction() as connection:
-            found = _get(connection, key)
-            _refuse_taken(connection, name)
+            found = find(connection, key)
+            refuse_taken(connection, name)
             if found.info.kind is not Kind.ACTIVE:
                 raise FailedPrecondition(f"snapshot {key}: is not active")
             if found.id != expected_id:
@@ -223,10 +211,10 @@ class Metastore:
                     int(Kind.COMMITTED),
                     now,
                     now,
-                    _labels_text(labels),
+                    labels_text(labels),
                     usage.size_bytes,
                     usage.inodes,
-                    _keep_recipe(connection, recipe),
+                    keep_recipe(connection, recipe),
                     found.id,
                 ),
             )
@@ -244,13 +232,13 @@ class Metastore:
             NotFound: there is none of that key or name.
         """
         with self._transaction() as connection:
-            found = _get(connection, key)
+            found = find(connection, key)
             labels = dict(changes) if replace else {**found.info.labels, **changes}
             connection.execute(
                 "UPDATE snapshot SET labels = ?, updated_ns = ? WHERE id = ?",
-                (_labels_text(labels), now, found.id),
+                (labels_text(labels), now, found.id),
             )
-            return _get(connection, key).info
+            return find(connection, key).info
 
     def remove(self, key: str) -> None:
         """Forget a snapshot, and the recipe that only it had.
@@ -260,8 +248,8 @@ class Metastore:
             FailedPrecondition: others are stacked upon it.
         """
         with self._transaction() as connection:
-            found = _get(connection, key)
-            child = _row(connection, "SELECT key FROM snapshot WHERE parent = ?", found.id)
+            found = find(connection, key)
+            child = first_row(connection, "SELECT key FROM snapshot WHERE parent = ?", found.id)
             if child is not None:
                 raise FailedPrecondition(
                     f"cannot remove snapshot {key}: {child[0]} is stacked upon it"
@@ -291,7 +279,7 @@ class Metastore:
 
     def _exists(self, query: str, snapshot_id: int) -> bool:
         with self._reading() as connection:
-            return _row(connection, query, snapshot_id) is not None
+            return first_row(connection, query, snapshot_id) is not None
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -313,7 +301,7 @@ class Metastore:
                     f" {SCHEMA_VERSION}: start the version that wrote it"
                 )
             schema = resources.files("snapshotter").joinpath("schema.sql").read_text()
-            for statement in _statements(schema):
+            for statement in statements(schema):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -350,60 +338,3 @@ class Metastore:
             yield connection
         finally:
             self._readers.put(connection)
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split SQL into statements: ``executescript`` would end the transaction it runs in."""
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
-
-
-def _snapshot(row: tuple[Any, ...]) -> Snapshot:
-    snapshot_id, key, parent, kind, created_ns, updated_ns, labels, size, inodes, recipe = row
-    info = Info(key, parent, Kind(kind), created_ns, updated_ns, json.loads(labels))
-    return Snapshot(snapshot_id, info, Usage(size, inodes), recipe)
-
-
-def _row(connection: sqlite3.Connection, query: str, value: str | int) -> tuple[Any, ...] | None:
-    """Give the first row of a query with one placeholder, None when there is none."""
-    row: tuple[Any, ...] | None = connection.execute(query, (value,)).fetchone()
-    return row
-
-
-def _get(connection: sqlite3.Connection, key: str) -> Snapshot:
-    row = _row(connection, _SNAPSHOT + "WHERE s.key = ?", key)
-    if row is None:
-        raise NotFound(f"snapshot {key}: does not exist")
-    return _snapshot(row)
-
-
-def _committed(connection: sqlite3.Connection, parent: str) -> Snapshot:
-    try:
-        found = _get(connection, parent)
-    except NotFound as error:
-        raise NotFound(f"parent snapshot {parent}: does not exist") from error
-    if found.info.kind is not Kind.COMMITTED:
-        raise InvalidArgument(f"parent snapshot {parent}: is not committed")
-    return found
-
-
-def _refuse_taken(connection: sqlite3.Connection, key: str) -> None:
-    if _row(connection, "SELECT 1 FROM snapshot WHERE key = ?", key) is not None:
-        raise AlreadyExists(f"snapshot {key}: already exists")
-
-
-def _labels_text(labels: Mapping[str, str]) -> str:
-    return json.dumps({name: value for name, value in labels.items() if value})
-
-
-def _keep_recipe(connection: sqlite3.Connection, text: str | None) -> str | None:
-    """Store a recipe and give its digest."""
-    if text is None:
-        return None
-    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    connection.execute("INSERT OR IGNORE INTO recipe (digest, text) VALUES (?, ?)", (digest, text))
-    return digest

@@ -60,10 +60,13 @@ def _read_regular(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is not a regular file")
-        data = file.read(MAX_RECIPE_BYTES + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(MAX_RECIPE_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(data) > MAX_RECIPE_BYTES:
         raise ValueError(f"it is larger than {MAX_RECIPE_BYTES} bytes")
     return data

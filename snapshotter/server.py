@@ -63,7 +63,7 @@ def opened(root: Path, roots: Roots) -> Iterator[Snapshotter]:
         store = Metastore(root / "metadata.sqlite")
         try:
             snapshotter = Snapshotter(layout, store, roots, options=directories.overlay_options())
-            snapshotter.cleanup()
+            snapshotter.delete_orphans()
             yield snapshotter
         finally:
             store.close()

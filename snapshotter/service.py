@@ -34,7 +34,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     model.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     model.Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
-"""What a client hears, by error. All else is INTERNAL: this machine or this program is ill."""
+"""What a client hears, by error. Errors of the disk are INTERNAL."""
 
 
 class SnapshotsService(snapshots_pb2_grpc.SnapshotsServicer):

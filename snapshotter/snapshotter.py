@@ -20,6 +20,7 @@ from snapshotter.model import (
     FailedPrecondition,
     InvalidArgument,
     Kind,
+    NotFound,
     Unavailable,
     Usage,
 )
@@ -251,12 +252,16 @@ class Snapshotter:
 
         What does not work now is logged, and tried again the next time.
         """
-        for name in directories.present(self._layout):
-            if name.isdecimal():
-                self._delete_orphan(int(name))
+        self.delete_orphans()
         for snapshot_id in self._store.claims():
             if not self._release(snapshot_id):
                 return
+
+    def delete_orphans(self) -> None:
+        """Delete the directories that no snapshot has: of removed ones, and of killed calls."""
+        for name in directories.present(self._layout):
+            if name.isdecimal():
+                self._delete_orphan(int(name))
 
     def _create(
         self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]
@@ -296,16 +301,15 @@ class Snapshotter:
         Only upon a thin root its permissions are taken over too; for ordinary snapshots
         containerd does not.
         """
-        if not below.ids:
+        if below.nearest is None:
             return None
-        if root is None:
-            return Owner.of(self._layout.fs(below.ids[0])).with_mode(directories.FS_MODE)
-        if len(below.ids) > 1:
-            return Owner.of(self._layout.fs(below.ids[0]))
+        if root is not None and len(below.ids) == 1:
+            return _root_owner(root)
         try:
-            return Owner.of(Path(root.directory))
-        except OSError as error:
-            raise Unavailable(f"thin root {root.id} does not answer: {error}") from error
+            owner = Owner.of(self._layout.fs(below.nearest))
+        except FileNotFoundError as error:
+            raise NotFound("the parent was removed in the meantime") from error
+        return owner.with_mode(directories.FS_MODE) if root is None else owner
 
     def _mounts(
         self, kind: Kind, snapshot_id: int, below: _Below, root: Root | None
@@ -344,6 +348,13 @@ def _daemon_error(error: ThinfsError) -> type[SnapshotError]:
         if known in DAEMON_ERRORS:
             return DAEMON_ERRORS[known]
     return Unavailable
+
+
+def _root_owner(root: Root) -> Owner:
+    try:
+        return Owner.of(Path(root.directory))
+    except OSError as error:
+        raise Unavailable(f"thin root {root.id} does not answer: {error}") from error
 
 
 def _check_root(root: Root) -> None:

@@ -1,0 +1,50 @@
+"""The daemon as the snapshotter uses it: patient when asking for a root, brisk when giving up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from thinfs.control.client import ControlClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thinfs.control.values import Root
+
+DETACH_TIMEOUT_S = 10.0
+"""containerd's garbage collection waits for a clean-up; one that fails is tried again."""
+
+
+class Daemon:
+    """Roots from the daemon of this node; a context manager, for any number of threads.
+
+    Args:
+        socket: the daemon's control socket; nobody need listen there yet.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self._patient = ControlClient(socket)
+        self._brisk = ControlClient(socket, timeout_s=DETACH_TIMEOUT_S)
+
+    def attach(self, holder: str, recipe: str) -> Root:
+        """Make a root be there until its holder gives it up; waits for its catalog.
+
+        Raises:
+            ThinfsError: the daemon is out of reach, or it refuses or fails.
+        """
+        return self._patient.attach(holder, recipe)
+
+    def detach(self, holder: str) -> None:
+        """Give up what a holder has; an unknown holder is no error.
+
+        Raises:
+            ThinfsError: the daemon is out of reach or fails.
+        """
+        self._brisk.detach(holder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patient.close()
+        self._brisk.close()
