@@ -18,6 +18,7 @@ import click
 import thinfs
 from thinfs import config as configuration
 from thinfs import logs
+from thinfs.cli.text import printable
 from thinfs.errors import ThinfsError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except ThinfsError as error:
-        click.echo(f"thinfs: {' '.join(str(error).split())}", err=True)
+        click.echo(f"thinfs: {printable(str(error))}", err=True)
         logging.getLogger(__name__).debug("where it happened:", exc_info=True)
         return error.exit_code
     except BrokenPipeError:

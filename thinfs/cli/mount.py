@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import replace
 
+from thinfs.cli.text import printable
 from thinfs.daemon import background, plain
 from thinfs.daemon.plain import MountJob
 from thinfs.fs.mounting import prepare_mountpoint
@@ -90,4 +91,4 @@ def _say(origin: str, mountpoint: Path, *, pid: int | None, as_json: bool) -> No
         values = {"origin": origin, "mountpoint": str(mountpoint), "pid": pid}
         click.echo(json.dumps(values))
     else:
-        click.echo(f"{origin} is mounted at {mountpoint}")
+        click.echo(f"{printable(origin)} is mounted at {mountpoint}")

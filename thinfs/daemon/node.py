@@ -65,11 +65,13 @@ class Node:
     """The parts that all roots of one process share.
 
     Attributes:
+        cache: what this node keeps on disk.
         fetcher: brings objects and catalogs.
         contents: bytes of files.
         opener: opens roots.
     """
 
+    cache: NodeCache
     fetcher: Fetcher
     contents: ContentStore
     opener: RootOpener
@@ -101,7 +103,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             catalogs = Catalogs(cache, contents, fetcher)
             opener = RootOpener(catalogs, pool, CatalogReader.open)
             try:
-                yield Node(fetcher, contents, opener)
+                yield Node(cache, fetcher, contents, opener)
             finally:
                 await contents.aclose()
                 nursery.cancel_scope.cancel()

@@ -7,7 +7,9 @@ import errno
 import logging
 import os
 import subprocess
-from contextlib import asynccontextmanager
+import sys
+import tempfile
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +22,8 @@ from thinfs.fs import mountinfo
 from thinfs.fs.adapter import Adapter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+    from typing import IO
 
     from thinfs.fs.filesystem import FileSystem
 
@@ -194,17 +197,34 @@ def raise_read_ahead(mountpoint: Path, kib: int) -> None:
 
 
 def _init(adapter: Adapter, mountpoint: Path, options: MountOptions) -> None:
+    if not Path("/dev/fuse").exists():
+        raise StoreError("/dev/fuse does not exist: load the kernel module fuse")
     try:
         conf = FUSE_CONF.read_text()
     except OSError:
         conf = ""
-    if not Path("/dev/fuse").exists():
-        raise StoreError("/dev/fuse does not exist: load the kernel module fuse")
+    text = options_text(options, os.geteuid(), conf)
+    with tempfile.TemporaryFile() as said:
+        try:
+            with _stderr_into(said):
+                pyfuse3.init(adapter, str(mountpoint), text)
+        except RuntimeError as error:
+            said.seek(0)
+            why = " ".join(said.read().decode(errors="replace").split()) or str(error)
+            raise StoreError(f"cannot mount at {mountpoint}: {why}") from error
+
+
+@contextmanager
+def _stderr_into(file: IO[bytes]) -> Iterator[None]:
+    """Catch what libfuse and fusermount3 write to descriptor 2: they give reasons only there."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    os.dup2(file.fileno(), 2)
     try:
-        pyfuse3.init(adapter, str(mountpoint), options_text(options, os.geteuid(), conf))
-    except RuntimeError as error:
-        # libfuse itself has written the reason to stderr
-        raise StoreError(f"cannot mount at {mountpoint}: {error}") from error
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 async def _first_answer(mountpoint: Path) -> None:

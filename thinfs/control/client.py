@@ -1,0 +1,120 @@
+"""The control API as a caller sees it: synchronous, for the command line and the snapshotter."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from thinfs.control.problems import error_of
+from thinfs.control.values import AttachRequest, Root, Status
+from thinfs.errors import StoreError, TransportError, UsageError
+from thinfs.http import transport_errors, unix_client
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T")
+
+TIMEOUT_S: Final = 300.0
+"""Longest silence of the daemon: attaching waits for a catalog to arrive."""
+
+_PROBE_S: Final = 5.0
+
+
+class ControlClient:
+    """Talks to the daemon of this node. Threads may share it; a context manager.
+
+    Every method raises what the daemon raised, as the class in ``thinfs.errors`` that it was
+    there, and :class:`TransportError` when the daemon does not run.
+
+    Args:
+        socket: the daemon's ``[daemon] socket``.
+        timeout_s: longest silence.
+    """
+
+    def __init__(self, socket: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._socket = socket
+        self._http = unix_client(socket, timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections."""
+        self._http.close()
+
+    def status(self) -> Status:
+        """The daemon as a whole."""
+        return self._ask("GET", "/v1/status", Status)
+
+    def roots(self) -> list[Root]:
+        """What is attached."""
+        return self._ask("GET", "/v1/roots", list[Root])
+
+    def attach(self, holder: str, recipe: str) -> Root:
+        """Make a root available until its holder gives it up; asking again changes nothing.
+
+        Args:
+            holder: 1 to 200 characters of ``[A-Za-z0-9._-]``; its claim on another root moves.
+            recipe: the text of ``thin.json``.
+
+        Raises:
+            UsageError: no repository of the recipe is allowed on this node.
+            FormatError: the recipe or its catalog is malformed.
+            MissingError: no repository has the catalog.
+            IntegrityError: the catalog is damaged.
+            TransportError: no repository could be read, or the daemon does not run.
+        """
+        body = msgspec.json.encode(AttachRequest(holder=holder, recipe=recipe))
+        return self._ask("POST", "/v1/roots", Root, body)
+
+    def detach(self, holder: str) -> None:
+        """Give up a holder's claim, whether or not it has one."""
+        # Dots too: "." and ".." are names here, no steps on a path.
+        name = quote(holder, safe="").replace(".", "%2E")
+        self._send("DELETE", f"/v1/roots/{name}")
+
+    def metrics(self) -> str:
+        """The daemon's metrics as Prometheus text."""
+        return self._send("GET", "/metrics").decode()
+
+    def _ask(self, method: str, path: str, kind: type[T], body: bytes = b"") -> T:
+        answer = self._send(method, path, body)
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreError(
+                f"the daemon at {self._socket} answers differently than this thinfs expects"
+                f" ({error}): are both of the same version?"
+            ) from error
+
+    def _send(self, method: str, path: str, body: bytes = b"") -> bytes:
+        try:
+            with transport_errors(f"daemon at {self._socket}"):
+                response = self._http.request(method, path, content=body)
+        except TransportError as error:
+            raise self._unreachable() or error from error
+        if response.status_code >= 400:
+            raise error_of(response.content)
+        return response.content
+
+    def _unreachable(self) -> Exception | None:
+        """Why nobody can talk to the daemon, if that is so."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBE_S)
+            try:
+                probe.connect(str(self._socket))
+            except PermissionError:
+                return UsageError(f"{self._socket} is not yours: run this as the daemon's user")
+            except OSError:
+                return TransportError(
+                    f"the thinfs daemon is not running at {self._socket}:"
+                    " start it with thinfs daemon"
+                )
+        return None

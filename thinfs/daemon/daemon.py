@@ -1,0 +1,206 @@
+"""The daemon: one mount for all roots of a node, and the control API that attaches them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+
+import thinfs
+from thinfs.cache import metrics as cache_metrics
+from thinfs.control import server
+from thinfs.control.values import Status
+from thinfs.daemon.lock import only_one
+from thinfs.daemon.metrics import MountCollector
+from thinfs.daemon.node import open_node
+from thinfs.daemon.notify import notify
+from thinfs.daemon.plain import the_one_error, until_signal
+from thinfs.errors import StoreError
+from thinfs.fetch import metrics as fetch_metrics
+from thinfs.fs.filesystem import FileSystem
+from thinfs.fs.forest import TREES, Forest
+from thinfs.fs.mounting import MountOptions, mounted, prepare_mountpoint, sweep_dead_mounts
+from thinfs.roots.records import RootRecords
+from thinfs.roots.roots import Roots
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from thinfs.config import Config, DaemonConfig
+    from thinfs.control.values import Root
+    from thinfs.daemon.node import Node
+    from thinfs.fs.mounting import Serving
+    from thinfs.roots.opening import OpenRoot
+
+log = logging.getLogger(__name__)
+
+SOCKET_PATH_BYTES: Final = 107
+"""Longest path of a unix socket (unix(7))."""
+
+
+def run(config: Config, ready: Callable[[], None] = lambda: None) -> None:
+    """Be the daemon until SIGTERM, SIGINT or SIGHUP arrives, or somebody unmounts the mount.
+
+    Args:
+        config: all of it.
+        ready: called once, when the mount and the control API answer.
+
+    Raises:
+        ThinfsError: it could not start: the message says why.
+    """
+    with contextlib.ExitStack() as locks:
+        _lock(config.daemon, locks)
+        try:
+            trio.run(_serve, config, ready)
+        except BaseExceptionGroup as group:
+            raise the_one_error(group) from group
+
+
+class Daemon:
+    """What the control API drives: see :class:`thinfs.control.server.Driven`."""
+
+    def __init__(self, node: Node, roots: Roots, serving: Serving) -> None:
+        self._node = node
+        self._roots = roots
+        self._serving = serving
+        self._started = trio.current_time()
+        self._registry = CollectorRegistry()
+        adapter = serving.adapter
+        self._registry.register(
+            MountCollector(adapter.requests, adapter.errors, lambda: len(roots.roots()))
+        )
+        fetch_metrics.register(self._registry, node.fetcher.counters, trio.current_time)
+        cache_metrics.register(self._registry, node.contents, node.cache)
+
+    async def status(self) -> Status:
+        """The daemon at a glance."""
+        now = trio.current_time()
+        return Status(
+            version=thinfs.__version__,
+            pid=os.getpid(),
+            uptime_s=now - self._started,
+            mountpoint=str(self._serving.mountpoint),
+            roots=self._roots.roots(),
+            cache=await self._node.contents.status(),
+            fetch=self._node.fetcher.counters.status(now),
+            fuse_requests=dict(self._serving.adapter.requests),
+        )
+
+    def roots(self) -> list[Root]:
+        """What is attached."""
+        return self._roots.roots()
+
+    async def attach(self, holder: str, recipe: str) -> Root:
+        """See :meth:`thinfs.roots.roots.Roots.attach`."""
+        return await self._roots.attach(holder, recipe)
+
+    async def detach(self, holder: str) -> None:
+        """See :meth:`thinfs.roots.roots.Roots.detach`."""
+        await self._roots.detach(holder)
+
+    def metrics(self) -> bytes:
+        """Everything that is counted, as Prometheus text."""
+        return generate_latest(self._registry)
+
+
+class _Shelf:
+    """Shows open roots below ``/trees``."""
+
+    def __init__(self, node: Node, filesystem: FileSystem, forest: Forest) -> None:
+        self._node = node
+        self._filesystem = filesystem
+        self._forest = forest
+
+    def show(self, slot: int, root: OpenRoot) -> None:
+        self._forest.plant(self._filesystem, slot, root.id, self._node.served(root))
+
+    def hide(self, root: OpenRoot) -> None:
+        self._forest.fell(self._filesystem, root.id)
+
+
+async def _serve(config: Config, ready: Callable[[], None]) -> None:
+    mountpoint = await trio.to_thread.run_sync(_mountpoint, Path(config.daemon.mountpoint))
+    async with trio.open_nursery() as nursery, open_node(config) as node:
+        forest = Forest(time.time_ns())
+        filesystem = FileSystem(forest.served())
+        options = MountOptions(read_ahead_kib=config.daemon.read_ahead_kib, privileged=True)
+        shelf = _Shelf(node, filesystem, forest)
+        async with (
+            _roots(config, node, shelf, mountpoint, nursery) as roots,
+            mounted(filesystem, mountpoint, options) as serving,
+            _controlled(config.daemon, Daemon(node, roots, serving)),
+        ):
+            notify("READY=1")
+            ready()
+            await _until_told_to_stop(serving)
+            notify("STOPPING=1")
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _roots(
+    config: Config, node: Node, shelf: _Shelf, mountpoint: Path, nursery: trio.Nursery
+) -> AsyncIterator[Roots]:
+    """The roots that were attached before are there before the mount is."""
+    records = await trio.to_thread.run_sync(RootRecords, Path(config.daemon.state))
+    roots = Roots(node.opener, records, shelf, mountpoint / TREES)
+    try:
+        for record in await roots.restore():
+            nursery.start_soon(roots.bring_back, record)
+        yield roots
+    finally:
+        with trio.CancelScope(shield=True):
+            await roots.aclose()
+
+
+@asynccontextmanager
+async def _controlled(config: DaemonConfig, daemon: Daemon) -> AsyncIterator[None]:
+    """The control API answers for the block; requests under way may end."""
+    stop = trio.Event()
+    socket = Path(config.socket)
+    async with trio.open_nursery() as nursery:
+        listening = server.listen_unix(socket)
+        try:
+            await nursery.start(server.serve, server.application(daemon), listening, stop)
+            if config.metrics:
+                tcp = server.listen_tcp(config.metrics)
+                await nursery.start(server.serve, server.metrics_application(daemon), tcp, stop)
+            yield
+        finally:
+            stop.set()
+            socket.unlink(missing_ok=True)
+
+
+async def _until_told_to_stop(serving: Serving) -> None:
+    """Wait for a signal, or for the mount's end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(until_signal, nursery.cancel_scope)
+        await serving.ended.wait()
+        log.warning("%s was unmounted by somebody: stopping", serving.mountpoint)
+        nursery.cancel_scope.cancel()
+
+
+def _lock(config: DaemonConfig, locks: contextlib.ExitStack) -> None:
+    socket = Path(config.socket)
+    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
+        raise StoreError(f"{socket}: a socket's path has at most {SOCKET_PATH_BYTES} bytes")
+    locks.enter_context(only_one(socket.with_name(f"{socket.name}.lock"), str(socket)))
+    locks.enter_context(only_one(Path(config.state) / "lock", f"the state in {config.state}"))
+
+
+def _mountpoint(mountpoint: Path) -> Path:
+    """Sweep, make and check the directory that is mounted on."""
+    mountpoint = Path(os.path.abspath(mountpoint))  # noqa: PTH100 - resolve() would ask a dead mount
+    sweep_dead_mounts(mountpoint)
+    try:
+        mountpoint.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{mountpoint}: {error.strerror}") from error
+    return prepare_mountpoint(mountpoint)
