@@ -1,4 +1,4 @@
-"""How long to wait before the same source is asked again. Pure.
+"""How long to wait before the same source is asked again.
 
 stamina works under trio, but its hooks belong to the whole process: every retry would be a
 WARNING that names neither object nor source, and a counter in the default registry.
@@ -6,6 +6,7 @@ WARNING that names neither object nor source, and a counter in the default regis
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 FIRST_WAIT_S: Final = 0.2
@@ -24,3 +25,8 @@ def wait_s(failures: int, chance: float) -> float:
     """
     longest = min(FIRST_WAIT_S * (1 << min(failures - 1, 30)), LONGEST_WAIT_S)
     return longest * (0.5 + chance / 2)
+
+
+def jittered_wait_s(failures: int) -> float:
+    """:func:`wait_s` by chance."""
+    return wait_s(failures, random.random())  # noqa: S311 - spreads load, hides nothing

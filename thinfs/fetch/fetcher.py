@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import random
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from thinfs.errors import FormatError, IntegrityError, MissingError, ThinfsError, TransportError
-from thinfs.fetch.backoff import wait_s
+from thinfs.fetch.backoff import jittered_wait_s
 from thinfs.fetch.counters import FetchCounters
 from thinfs.fetch.gate import Gate, Priority, Ticket
 from thinfs.fetch.health import Health
@@ -81,7 +80,7 @@ class Fetcher:
         nursery: where downloads run; they end with it.
         sources: repositories that are asked before those a call names (``[sources] mirrors``).
         config: attempts, deadlines and numbers of connections.
-        chance: random numbers from 0 to 1, for the jitter of waits.
+        pause_s: seconds to wait after a number of failures in a row at one source.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Fetcher:
         nursery: trio.Nursery,
         sources: Sequence[Source],
         config: SourcesConfig,
-        chance: Callable[[], float] = random.random,
+        pause_s: Callable[[int], float] = jittered_wait_s,
     ) -> None:
         self.counters = FetchCounters()
         self.read_timeout_s = config.read_timeout_s
@@ -99,7 +98,7 @@ class Fetcher:
         self._gate = Gate(config.connections)
         self._health = Health()
         self._verifying = trio.CapacityLimiter(os.cpu_count() or 1)
-        self._chance = chance
+        self._pause_s = pause_s
         self._flights: dict[bytes, _Flight] = {}
         self._waits = itertools.count()
 
@@ -253,7 +252,7 @@ class Fetcher:
                 if failures == self._attempts:
                     self._health.failed(source, trio.current_time(), error)
                     raise
-                await trio.sleep(wait_s(failures, self._chance()))
+                await trio.sleep(self._pause_s(failures))
             self.counters.retries += 1
 
     async def _attempt(self, flight: _Flight, source: Source, *, fresh: bool) -> bytes:

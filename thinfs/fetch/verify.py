@@ -9,11 +9,6 @@ import zstandard
 
 from thinfs.errors import FormatError, IntegrityError
 
-MAX_WINDOW_BYTES: Final = 128 << 20
-"""Most memory that a frame may make the decompressor keep beside its output.
-
-The largest window zstd uses without ``--long``; objects need no more than their own size."""
-
 _FRAME_OVERHEAD: Final = 1 << 10
 
 
@@ -35,9 +30,9 @@ def decompress(frame: bytes, size: int) -> bytes:
         promised = zstandard.get_frame_parameters(frame).content_size
         if promised != size:
             raise FormatError(f"a frame of {_promise(promised)} where {size} bytes belong")
-        # With a promised size the output is exactly that large, or decompression fails.
-        window = min(max(size, 1 << 10), MAX_WINDOW_BYTES)
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_power_of_two(window))
+        # With a promised size the output is exactly that large, or decompression fails. It is
+        # one pass from frame to output: whatever window the frame asks for is never allocated.
+        decompressor = zstandard.ZstdDecompressor()
         data = decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FormatError(f"no zstd frame: {error}") from error
@@ -67,10 +62,6 @@ def verified(frame: bytes, *, digest: bytes, size: int, name: str, source: str) 
     if found != digest:
         raise IntegrityError(f"{name} from {source} is damaged: its SHA-256 is {found.hex()}")
     return data
-
-
-def _power_of_two(least: int) -> int:
-    return 1 << (least - 1).bit_length()
 
 
 def _promise(content_size: int) -> str:
