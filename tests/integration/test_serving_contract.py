@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support import sweep
 from tests.support.servers import nginx, thinfs_serve
 from tests.support.static_repository import StaticRepository, make_static_repository
 
@@ -57,10 +56,10 @@ def url(
         with thinfs_serve(repository.path) as (url, _):
             yield url
         return
-    if not shutil.which("nginx") and not Path("/usr/sbin/nginx").exists():
-        pytest.skip("nginx is not installed (Debian package nginx-light)")
-    with nginx(repository.path, tmp_path_factory.mktemp("nginx")) as url:
+    folder = sweep.make_folder("nginx")
+    with nginx(repository.path, folder) as url:
         yield url
+    sweep.sweep_folder(folder)
 
 
 @pytest.fixture

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.support import needs
+from tests.support.processes import Process, accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START_S = 20.0
 STOP_S = 20.0
 SERVING_PAGE = Path(__file__).parents[2] / "docs/serving.md"
 
@@ -38,24 +37,6 @@ http {{
     {server}
 }}
 """
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when something accepts on ``port``; fail when ``process`` ends before."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(f"the server ended with {process.returncode} before it answered")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-            return
-    raise AssertionError(f"nothing listens on port {port} after {START_S} s")
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
@@ -96,17 +77,19 @@ def documented_nginx_server(repository: Path, port: int) -> str:
 
 
 @contextlib.contextmanager
-def nginx(repository: Path, work: Path) -> Iterator[str]:
+def nginx(repository: Path, folder: Path) -> Iterator[str]:
     """Debian's nginx with the documented configuration: its URL."""
-    binary = shutil.which("nginx") or "/usr/sbin/nginx"
     port = free_port()
-    file = work / "nginx.conf"
+    file = folder / "nginx.conf"
     server = documented_nginx_server(repository, port)
-    file.write_text(_NGINX_MAIN.format(work=work, server=server))
-    with subprocess.Popen([binary, "-c", str(file), "-e", str(work / "error.log")]) as process:
-        try:
-            wait_for_port(port, process)
-            yield f"http://127.0.0.1:{port}/"
-        finally:
-            if process.poll() is None:
-                stop(process)
+    file.write_text(_NGINX_MAIN.format(work=folder, server=server))
+    command: list[str | Path] = [
+        needs.command("nginx", "nginx-light"),
+        "-c",
+        file,
+        "-e",
+        folder / "error.log",
+    ]
+    with Process(command, folder=folder, name="nginx") as process:
+        process.wait_ready(lambda: accepts(port), "the port")
+        yield f"http://127.0.0.1:{port}/"
