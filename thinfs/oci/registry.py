@@ -112,9 +112,9 @@ class Registry:
         """
         digest = self._reference.digest
         if digest:
-            return self._ask(Capability.PULL, lambda server: self._head(server, digest))
+            return self._ask(Capability.PULL, lambda server: self._look_up(server, digest))
         tag = self._reference.tag or ""
-        return self._ask(Capability.RESOLVE, lambda server: self._head(server, tag))
+        return self._ask(Capability.RESOLVE, lambda server: self._look_up(server, tag))
 
     def fetch(self, descriptor: Descriptor) -> bytes:
         """The bytes of a manifest, index or configuration, verified.
@@ -130,24 +130,32 @@ class Registry:
     def _scope(self) -> str:
         return f"repository:{self._path}:pull"
 
-    def _head(self, server: Connection, name: str) -> Descriptor:
+    def _look_up(self, server: Connection, name: str) -> Descriptor:
+        """What a tag or digest stands for, by HEAD, which does not count as a pull."""
         address = f"{self._path}/manifests/{name}"
-        what = self._reference.canonical
         response = server.open("HEAD", address, scope=self._scope, headers={"Accept": ACCEPT})
         response.close()
         digest = response.headers.get(DIGEST_HEADER, "")
         size = response.headers.get("Content-Length", "")
-        if response.status_code == 200 and is_digest(digest) and size.isdigit():
-            if is_digest(name) and digest != name:
-                raise IntegrityError(f"{what}: {server} answers with {digest}")
-            return Descriptor(_media_type(response), digest, int(size))
-        # some registries do not answer HEAD, or without a digest
+        if response.status_code != 200 or not is_digest(digest) or not size.isdigit():
+            # some registries do not answer HEAD, or without a digest
+            return self._look_at(server, address)
+        self._check_promises(server, digest)
+        return Descriptor(_media_type(response), digest, int(size))
+
+    def _look_at(self, server: Connection, address: str) -> Descriptor:
+        """The same by GET."""
         response = server.open("GET", address, scope=self._scope, headers={"Accept": ACCEPT})
-        data = self._read(response, what, MAX_MANIFEST_BYTES)
-        actual = digest_of(data)
-        if actual not in (digest or actual, name if is_digest(name) else actual):
-            raise IntegrityError(f"{what}: {server} answers with {actual}")
-        return Descriptor(_media_type(response), actual, len(data))
+        data = self._read(response, self._reference.canonical, MAX_MANIFEST_BYTES)
+        digest = digest_of(data)
+        self._check_promises(server, digest, response.headers.get(DIGEST_HEADER, ""))
+        return Descriptor(_media_type(response), digest, len(data))
+
+    def _check_promises(self, server: Connection, digest: str, said: str = "") -> None:
+        for promised in (said, self._reference.digest):
+            if promised and promised != digest:
+                what = self._reference.canonical
+                raise IntegrityError(f"{what}: {server} answers with {digest}, not {promised}")
 
     def _document(self, server: Connection, descriptor: Descriptor) -> bytes:
         kind = "blobs" if descriptor.media_type in CONFIGS else "manifests"
@@ -169,34 +177,32 @@ class Registry:
         received = failures = 0
         while received < descriptor.size:
             begin = received
+            server, response = self._open_rest(descriptor, begin)
             try:
-                for chunk in self._rest(descriptor, begin):
+                for chunk in self._rest(descriptor, begin, server, response):
                     received += len(chunk)
                     yield chunk
-                return
             except TransportError as error:
+                self._ask_last(server)
                 failures = 1 if received - begin >= MIN_PROGRESS_BYTES else failures + 1
-                if is_final(error) or failures >= self._attempts:
+                if failures >= self._attempts:
                     raise
-                log.info("%s; going on at byte %d", error, received)
+                log.warning("%s; going on at byte %d", error, received)
+            finally:
+                response.close()
 
-    def _rest(self, descriptor: Descriptor, begin: int) -> Iterator[bytes]:
+    def _rest(
+        self, descriptor: Descriptor, begin: int, server: Connection, response: Response
+    ) -> Iterator[bytes]:
         """The blob from one byte on, over one connection."""
-        server, response = self._open_rest(descriptor, begin)
         what = f"{self._reference.canonical}: {descriptor.digest} from {server}"
-        try:
-            for chunk in _skipped(body_chunks(response, what), _skip(response, begin, what)):
-                begin += len(chunk)
-                if begin > descriptor.size:
-                    raise IntegrityError(f"{what} is longer than its {descriptor.size} bytes")
-                yield chunk
-            if begin < descriptor.size:
-                raise TransportError(f"{what} ends after {begin} of {descriptor.size} bytes")
-        except TransportError:
-            self._ask_last(server)
-            raise
-        finally:
-            response.close()
+        for chunk in _skipped(body_chunks(response, what), _skip(response, begin, what)):
+            begin += len(chunk)
+            if begin > descriptor.size:
+                raise IntegrityError(f"{what} is longer than its {descriptor.size} bytes")
+            yield chunk
+        if begin < descriptor.size:
+            raise TransportError(f"{what} ends after {begin} of {descriptor.size} bytes")
 
     def _open_rest(self, descriptor: Descriptor, begin: int) -> tuple[Connection, Response]:
         headers = {"Range": f"bytes={begin}-"} if begin else {}
