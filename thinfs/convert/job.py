@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thinfs.convert.image import ConvertedImage, ImageProgress, convert_image, workshop
-from thinfs.oci import delivery
+from thinfs.oci.delivery import import_into_containerd, push, write_layout
 from thinfs.oci.reference import parse_reference
 from thinfs.oci.source import open_source
 from thinfs.oci.thin import ThinImage, ThinIndex, build_thin_image, build_thin_index
@@ -119,17 +119,17 @@ def _deliver(
 ) -> tuple[str, ...]:
     """Record the thin image in the repository, then bring it where it is wanted."""
     record = job.repository / IMAGES_DIRECTORY
-    delivery.write_layout(thin, record, name)
+    write_layout(thin, record, name)
     places = [f"oci:{record}:{name}"]
     if job.layout is not None:
         directory, tag = job.layout
-        delivery.write_layout(thin, directory, tag)
+        write_layout(thin, directory, tag)
         places.append(f"oci:{directory}:{tag}")
     if job.push is not None:
-        delivery.push(thin, parse_reference(job.push), registry)
+        push(thin, parse_reference(job.push), registry)
         places.append(parse_reference(job.push).canonical)
     if job.containerd is not None:
         address, namespace = job.containerd.address, job.containerd.namespace
-        delivery.import_into_containerd(thin, name, namespace=namespace, address=address)
+        import_into_containerd(thin, name, namespace=namespace, address=address)
         places.append(f"containerd {address}, namespace {namespace}: {name}")
     return tuple(places)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, InvalidEntry
 from catalog.model import Content, ObjectRef, TreeKind
 from catalog.writer import CatalogWriter
 from thinfs.convert.objects import ObjectWriter
 from thinfs.convert.pack import PackCounts, Packed, Packer
 from thinfs.convert.pipe import LayerPipe
 from thinfs.convert.tarstream import members, show
-from thinfs.errors import FormatError
+from thinfs.errors import FormatError, StoreError
 from thinfs.store.records import LayerRecord
 
 if TYPE_CHECKING:
@@ -119,8 +118,10 @@ def convert_layer(
             catalog.finish()
             if catalog.dropped_xattrs:
                 log.info("%s: %d overlay xattrs left out", what, catalog.dropped_xattrs)
-    except (CatalogError, FormatError) as error:
+    except (InvalidEntry, FormatError) as error:
         raise FormatError(f"{what}: {error}") from error
+    except CatalogError as error:
+        raise StoreError(f"{what}: {error}") from error
     ref = workshop.repository.publish_catalog(target, workshop.work)
     record = LayerRecord(
         digest=digest,
@@ -166,12 +167,12 @@ def _packed_entries(pipe: LayerPipe, packer: Packer, shelf: _Shelf) -> Iterator[
     """The layer's entries, the bodies of their files packed on the way."""
     for member in members(pipe):
         if not member.size:
-            yield member.entry
+            yield member.entry()
             continue
         try:
-            content, settled = packer.add(member.body, member.size)
+            content = packer.add(member.body, member.size)
         except FormatError as error:
-            raise FormatError(f"{show(member.entry.path)}: {error}") from error
-        for packed in settled:
+            raise FormatError(f"{show(member.path)}: {error}") from error
+        for packed in packer.settled():
             shelf.put(packed)
-        yield dataclasses.replace(member.entry, content=content)
+        yield member.entry(content)

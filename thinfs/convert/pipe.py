@@ -71,7 +71,7 @@ class _Gzip:
                 block = self._inflater.unconsumed_tail or self._inflater.unused_data
                 if out:
                     yield out
-        except igzip_lib.IsalError as error:
+        except igzip_lib.IsalError as error:  # type: ignore[misc] # the stubs call it an instance
             raise FormatError(f"damaged gzip data: {error}") from error
 
     def finish(self) -> Iterator[bytes]:

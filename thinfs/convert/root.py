@@ -6,10 +6,10 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, DamagedCatalog, InvalidEntry
 from catalog.merge import merge
 from catalog.reader import CatalogReader
-from thinfs.errors import FormatError
+from thinfs.errors import FormatError, StoreError
 from thinfs.store.records import RootRecord
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
             stored_bytes = sum(ref.stored_size for ref in root.objects())
         finally:
             root.close()
-    except CatalogError as error:
+    except (InvalidEntry, DamagedCatalog) as error:
         raise FormatError(f"the layers do not make a root: {error}") from error
+    except CatalogError as error:
+        raise StoreError(f"merging the layers: {error}") from error
     record = RootRecord(
         chain_id=chain_id,
         catalog=workshop.repository.publish_catalog(target, workshop.work),

@@ -7,7 +7,9 @@ index that is lost, old or ahead of the disk after a power cut costs room, never
 
 from __future__ import annotations
 
+import itertools
 import logging
+import operator
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,13 +18,15 @@ from catalog.model import Content, Extent, ObjectRef
 from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 INDEX_VERSION = 1
 BUSY_TIMEOUT_S = 60.0
+MAX_ASKED = 4096
+"""Most contents asked about at once (SQLite allows 32 766 parameters)."""
 
 _SCHEMA = """
 CREATE TABLE object(
@@ -46,6 +50,19 @@ CREATE TABLE extent(
 ) STRICT, WITHOUT ROWID;
 """
 
+_FIND = """
+SELECT c.digest, c.size, e.offset, e.length, o.digest, e.object_offset, o.size, o.stored_size
+FROM content c JOIN extent e ON e.content_id = c.id JOIN object o ON o.id = e.object_id
+WHERE c.digest IN ({marks}) ORDER BY c.digest, e.offset
+"""
+_FORGET = """
+DELETE FROM extent WHERE content_id = (SELECT id FROM content WHERE digest = ?)
+"""
+_PLACE = """
+INSERT OR REPLACE INTO extent(content_id, offset, object_id, object_offset, length)
+SELECT c.id, ?, o.id, ?, ? FROM content c, object o WHERE c.digest = ? AND o.digest = ?
+"""
+
 
 class ContentIndex:
     """The index file of one repository. One connection, for one thread at a time."""
@@ -67,23 +84,22 @@ class ContentIndex:
         """Close the file."""
         self._db.close()
 
-    def find(self, digest: bytes) -> tuple[Content, tuple[ObjectRef, ...]] | None:
-        """Where a content's bytes are, with the objects they lie in; ``None`` when unknown."""
+    def find(self, digests: Sequence[bytes]) -> Iterator[tuple[Content, tuple[ObjectRef, ...]]]:
+        """Where contents' bytes are, with the objects they lie in; unknown ones are passed over.
+
+        A content that is all holes lies in no object, and counts as unknown.
+
+        Args:
+            digests: at most ``MAX_ASKED``, none twice.
+        """
+        query = _FIND.format(marks=",".join("?" * len(digests)))
         with _errors(self._path):
-            row = self._db.execute(
-                "SELECT id, size FROM content WHERE digest = ?", (digest,)
-            ).fetchone()
-            if row is None:
-                return None
-            rows = self._db.execute(
-                "SELECT e.offset, e.length, o.digest, e.object_offset, o.size, o.stored_size"
-                " FROM extent e JOIN object o ON o.id = e.object_id"
-                " WHERE e.content_id = ? ORDER BY e.offset",
-                (row[0],),
-            ).fetchall()
-        extents = tuple(Extent(r[0], r[1], r[2], r[3]) for r in rows)
-        objects = {r[2]: ObjectRef(r[2], r[4], r[5]) for r in rows}
-        return Content(digest, row[1], extents), tuple(objects.values())
+            rows = self._db.execute(query, digests).fetchall()
+        for digest, group in itertools.groupby(rows, key=operator.itemgetter(0)):
+            found = list(group)
+            extents = tuple(Extent(*row[2:6]) for row in found)
+            objects = {row[4]: ObjectRef(row[4], row[6], row[7]) for row in found}
+            yield Content(digest, found[0][1], extents), tuple(objects.values())
 
     def add(self, objects: Iterable[ObjectRef], contents: Iterable[Content]) -> None:
         """Remember contents and the objects they lie in; the latest statement of each counts.
@@ -92,29 +108,26 @@ class ContentIndex:
             objects: every object the contents name, unless the index knows it.
             contents: their extents name objects given here or earlier.
         """
+        contents = list(contents)
         with _errors(self._path), self._transaction():
             self._db.executemany(
                 "INSERT INTO object(digest, size, stored_size) VALUES (?, ?, ?)"
                 " ON CONFLICT(digest) DO UPDATE SET stored_size = excluded.stored_size",
                 ((o.digest, o.size, o.stored_size) for o in objects),
             )
-            for content in contents:
-                self._add_content(content)
-
-    def _add_content(self, content: Content) -> None:
-        self._db.execute(
-            "INSERT INTO content(digest, size) VALUES (?, ?) ON CONFLICT(digest) DO NOTHING",
-            (content.digest, content.size),
-        )
-        content_id = self._db.execute(
-            "SELECT id FROM content WHERE digest = ?", (content.digest,)
-        ).fetchone()[0]
-        self._db.execute("DELETE FROM extent WHERE content_id = ?", (content_id,))
-        self._db.executemany(
-            "INSERT INTO extent(content_id, offset, object_id, object_offset, length)"
-            " SELECT ?, ?, id, ?, ? FROM object WHERE digest = ?",
-            ((content_id, e.offset, e.object_offset, e.length, e.object) for e in content.extents),
-        )
+            self._db.executemany(_FORGET, ((c.digest,) for c in contents))
+            self._db.executemany(
+                "INSERT INTO content(digest, size) VALUES (?, ?) ON CONFLICT(digest) DO NOTHING",
+                ((c.digest, c.size) for c in contents),
+            )
+            self._db.executemany(
+                _PLACE,
+                (
+                    (e.offset, e.object_offset, e.length, c.digest, e.object)
+                    for c in contents
+                    for e in c.extents
+                ),
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -36,7 +36,8 @@ class Bench:
         with ObjectWriter(self.repository, self.work, threads=2) as writer:
             packer = Packer(self.repository, self.index, writer)
             for body in bodies:
-                packed += packer.add(blocks(body), len(body))[1]
+                packer.add(blocks(body), len(body))
+                packed += packer.settled()
             packed += packer.finish()
         for each in packed:
             self.index.add(each.objects, each.contents)
