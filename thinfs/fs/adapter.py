@@ -1,7 +1,8 @@
 """The file system as pyfuse3 wants it: every method translates, none decides.
 
 Trees never change, so the kernel may keep names, missing names, attributes and pages for as
-long as it likes: a second touch does not reach this process.
+long as it likes: a second touch does not reach this process. Only the names of trees come and
+go; they are asked for each time.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Adapter(pyfuse3.Operations):
         if flags & _WRITING:
             raise pyfuse3.FUSEError(errno.EROFS)
         self._fs.open(inode)
-        return pyfuse3.FileInfo(fh=inode, keep_cache=self._fs.is_lasting(inode))
+        return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     @_answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -176,7 +177,7 @@ class Adapter(pyfuse3.Operations):
         return replied
 
     def _absent(self, parent: int) -> pyfuse3.EntryAttributes:
-        if not self._fs.is_lasting(parent):
+        if not self._fs.names_last(parent):
             raise pyfuse3.FUSEError(errno.ENOENT)
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = 0
@@ -186,8 +187,8 @@ class Adapter(pyfuse3.Operations):
     def _entry(self, parent: int, inode: int, node: Node) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode
-        entry.entry_timeout = LASTING_S if self._fs.is_lasting(parent) else 0.0
-        entry.attr_timeout = LASTING_S if self._fs.is_lasting(inode) else 0.0
+        entry.entry_timeout = LASTING_S if self._fs.names_last(parent) else 0.0
+        entry.attr_timeout = LASTING_S
         entry.st_mode = node.mode
         entry.st_nlink = node.nlink
         entry.st_uid = node.uid

@@ -79,14 +79,15 @@ class Served:
     Attributes:
         tree: names and attributes.
         open_body: gives the body with a ``content_id`` of the tree; must not wait.
-        lasting: the tree never changes, so the kernel may keep what it has heard.
+        changing: numbers of directories whose names come and go; all else never changes, so
+            the kernel may keep it.
         file_bytes: sum of the sizes of all files, for ``statfs``.
         inodes: how many there are, for ``statfs``.
     """
 
     tree: Tree
     open_body: Callable[[int], Body]
-    lasting: bool = True
+    changing: frozenset[int] = frozenset()
     file_bytes: int = 0
     inodes: int = 0
 
@@ -127,11 +128,12 @@ class FileSystem:
     """Answers what the kernel asks. Inode numbers that no slot stands for are stale.
 
     Args:
-        top: the tree in slot 0, which holds the mountpoint.
+        top: the tree in slot 0, which holds the mountpoint. Only its directories may change.
     """
 
     def __init__(self, top: Served) -> None:
         self._slots = {0: top}
+        self._changing = top.changing
         self._bodies: dict[int, _OpenBody] = {}
 
     def attach(self, slot: int, served: Served) -> None:
@@ -146,10 +148,9 @@ class FileSystem:
         for inode in [inode for inode in self._bodies if inode >> SLOT_BITS == slot]:
             self._bodies.pop(inode).body.close()
 
-    def is_lasting(self, inode: int) -> bool:
-        """Whether what is said about this inode, and about names in it, holds for ever."""
-        served = self._slots.get(inode >> SLOT_BITS)
-        return served is not None and served.lasting
+    def names_last(self, directory: int) -> bool:
+        """Whether the names in a directory, and missing names, are the same for ever."""
+        return directory not in self._changing
 
     def node(self, inode: int) -> Node:
         """Attributes of an inode.

@@ -37,7 +37,7 @@ class Forest:
 
     def served(self) -> Served:
         """This tree for :class:`thinfs.fs.filesystem.FileSystem`."""
-        return Served(self, _no_body, lasting=False, inodes=2)
+        return Served(self, _no_body, changing=frozenset({_TREES_INO}), inodes=2)
 
     def plant(self, filesystem: FileSystem, slot: int, name: str, served: Served) -> None:
         """Show a tree's root as ``/trees/<name>``."""
@@ -52,9 +52,7 @@ class Forest:
 
     def node(self, ino: int, /) -> Node | None:
         """``/`` or ``/trees``."""
-        if ino == ROOT_INO:
-            return self._directory(ROOT_INO, 1)
-        return self._directory(_TREES_INO, len(self._planted)) if ino == _TREES_INO else None
+        return self._directory(ino) if ino in (ROOT_INO, _TREES_INO) else None
 
     def lookup(self, parent: int, name: bytes, /) -> Node | None:
         """``trees`` in ``/``, a tree's root in ``/trees``."""
@@ -66,7 +64,7 @@ class Forest:
     def readdir(self, ino: int, after: int, limit: int, /) -> list[DirEntry]:
         """Names in the order in which they came; cookies are slots, which only grow."""
         if ino == ROOT_INO:
-            trees = self._directory(_TREES_INO, len(self._planted))
+            trees = self._directory(_TREES_INO)
             return [DirEntry(TREES.encode(), trees, 1)] if after == 0 else []
         entries = (
             DirEntry(name, root, slot)
@@ -83,7 +81,7 @@ class Forest:
         """Neither directory has any."""
         return ()
 
-    def _directory(self, ino: int, subdirectories: int) -> Node:
+    def _directory(self, ino: int) -> Node:
         return Node(
             ino=ino,
             mode=stat.S_IFDIR | 0o700,
@@ -91,7 +89,7 @@ class Forest:
             gid=os.getegid(),
             mtime_ns=self._mtime_ns,
             size=0,
-            nlink=2 + subdirectories,
+            nlink=1,  # as file systems say that do not count; so attributes never change
             rdev=(0, 0),
             content_id=0,
             has_xattrs=False,
