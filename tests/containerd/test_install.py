@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -50,7 +51,13 @@ def install(image: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def start_containerd(image: Path, folder: Path) -> Process:
     config = image / "etc/containerd/config.toml"
     process = Process(["containerd", "--config", config], folder=folder, name="containerd")
-    process.wait_ready(lambda: accepts(folder / "containerd.sock"), "the socket")
+    address = folder / "containerd.sock"
+    version = ["ctr", "--address", str(address), "version"]
+    process.wait_ready(lambda: accepts(address), "the socket")
+    process.wait_ready(
+        lambda: subprocess.run(version, capture_output=True, check=False).returncode == 0,
+        "an answer",
+    )
     return process
 
 
@@ -98,8 +105,9 @@ def test_containerd_reaches_the_snapshotter_through_the_written_entry(
         folder=folder,
         name="thin-snapshotter",
     )
-    with snapshotter, start_containerd(image, folder):
+    with snapshotter, contextlib.ExitStack() as later:
         snapshotter.wait_ready(lambda: accepts(socket), "the socket")
+        later.enter_context(start_containerd(image, folder))
         ctr("snapshots", "--snapshotter", "thin", "prepare", "work")
         assert "work" in ctr("snapshots", "--snapshotter", "thin", "list")
         ctr("snapshots", "--snapshotter", "thin", "remove", "work")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from thinfs.cli import config_text
 from thinfs.config import Config
 from thinfs.errors import UsageError
 from thinfs.install import diff, probe
@@ -107,7 +108,9 @@ def command(
     if uninstall:
         made = plan_uninstall(layout, files)
     else:
-        made = plan_install(layout, files, _version(containerd_version), Config())
+        made = plan_install(
+            layout, files, _version(containerd_version), config_text.render(Config())
+        )
     report = _report(made, layout, applied=bool(made.steps) and not dry_run, uninstall=uninstall)
     if not as_json:
         _show(made, report)

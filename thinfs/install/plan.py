@@ -18,7 +18,6 @@ from thinfs.install.stamp import Author, author_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thinfs.config import Config
     from thinfs.install.containerd import Version
 
 SETTINGS = PurePosixPath("/etc/thinfs/config.toml")
@@ -87,21 +86,21 @@ class Plan:
 Files: TypeAlias = "Mapping[PurePosixPath, bytes]"
 
 
-def plan_install(layout: Layout, files: Files, version: Version | None, defaults: Config) -> Plan:
+def plan_install(layout: Layout, files: Files, version: Version | None, defaults: str) -> Plan:
     """What installing changes.
 
     Args:
         layout: where things are.
         files: those of ``layout.files()`` that exist, with their bytes.
         version: of containerd; ``None`` leaves its configuration alone.
-        defaults: what the installed configuration shows.
+        defaults: our configuration as TOML with comments: what the installed one shows.
 
     Raises:
         FormatError: containerd's configuration is not TOML.
         UsageError: it cannot be edited safely.
     """
     made = _Maker(files)
-    made.ours(SETTINGS, settings.default_config(defaults))
+    made.ours(SETTINGS, settings.commented(defaults))
     for name, data in units.units(layout.bin_directory).items():
         made.ours(UNITS / name, data)
     if version is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import needs
+from thinfs.cli.config_text import render
 from thinfs.config import Config
 from thinfs.errors import StoreError, UsageError
 from thinfs.install.containerd import Version
@@ -143,7 +144,7 @@ def plan_for(image: Path, *, uninstall: bool) -> Plan:
     files = Machine(image).read(LAYOUT.files())
     if uninstall:
         return plan_uninstall(LAYOUT, files)
-    return plan_install(LAYOUT, files, Version(1, 7), Config())
+    return plan_install(LAYOUT, files, Version(1, 7), render(Config()))
 
 
 def apply(image: Path, check: Callable[[Path], None] | None = None) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import PurePosixPath
 
 import pytest
 
+from thinfs.cli.config_text import render
 from thinfs.config import Config
 from thinfs.errors import FormatError, UsageError
 from thinfs.install.containerd import Version, drop_in, parse_version
 from thinfs.install.plan import SETTINGS, UNITS, Layout, Plan, plan_install, plan_uninstall
-from thinfs.install.settings import default_config
+from thinfs.install.settings import commented
 from thinfs.install.stamp import Author, author_of, stamped
 
 MAIN = PurePosixPath("/etc/containerd/config.toml")
 LAYOUT = Layout(MAIN, PurePosixPath("/usr/bin"))
 USERS = b'# mine\nversion = 2\n\n[debug]\nlevel = "debug"\n'
+DEFAULTS = render(Config())
 OLD, NEW = Version(1, 6), Version(2, 1)
 Files = dict[PurePosixPath, bytes]
 
@@ -34,7 +37,7 @@ def after(files: Files, plan: Plan, steps: int | None = None) -> Files:
 
 
 def installed(files: Files, version: Version | None = OLD) -> Files:
-    return after(files, plan_install(LAYOUT, files, version, Config()))
+    return after(files, plan_install(LAYOUT, files, version, DEFAULTS))
 
 
 def uninstalled(files: Files) -> Files:
@@ -59,12 +62,12 @@ def test_uninstalling_gives_the_machine_back(files: Files, version: Version) -> 
 @pytest.mark.parametrize("version", [OLD, NEW, None])
 def test_a_second_install_changes_nothing(files: Files, version: Version | None) -> None:
     once = installed(files, version)
-    assert plan_install(LAYOUT, once, version, Config()).steps == ()
+    assert plan_install(LAYOUT, once, version, DEFAULTS).steps == ()
 
 
 @pytest.mark.parametrize("files", STATES.values(), ids=STATES)
 def test_what_is_imported_exists_after_every_step(files: Files) -> None:
-    plan = plan_install(LAYOUT, files, OLD, Config())
+    plan = plan_install(LAYOUT, files, OLD, DEFAULTS)
     whole = after(files, plan)
     for state, made in ((files, plan), (whole, plan_uninstall(LAYOUT, whole))):
         for steps in range(len(made.steps) + 1):
@@ -80,7 +83,7 @@ def test_files_that_the_user_edited_are_kept_by_install_and_uninstall(
 ) -> None:
     edited = installed({MAIN: USERS})
     edited[path] += b"# my own line\n"
-    again = plan_install(LAYOUT, edited, OLD, Config())
+    again = plan_install(LAYOUT, edited, OLD, DEFAULTS)
     assert again.steps == ()
     assert [note for note in again.notes if str(path) in note]
     assert uninstalled(edited) == {MAIN: USERS, path: edited[path]}
@@ -89,7 +92,7 @@ def test_files_that_the_user_edited_are_kept_by_install_and_uninstall(
 def test_files_of_an_older_version_are_brought_up_to_date() -> None:
     files = installed({MAIN: USERS})
     files[SETTINGS] = stamped("# what an older version wrote\n")
-    assert installed(files)[SETTINGS] == default_config(Config())
+    assert installed(files)[SETTINGS] == commented(DEFAULTS)
 
 
 def test_the_users_later_edits_stay_and_so_does_the_backup() -> None:
@@ -100,14 +103,14 @@ def test_the_users_later_edits_stay_and_so_does_the_backup() -> None:
 
 
 def test_a_machine_without_containerd_gets_the_rest_and_a_note() -> None:
-    plan = plan_install(LAYOUT, {}, None, Config())
+    plan = plan_install(LAYOUT, {}, None, DEFAULTS)
     assert MAIN not in after({}, plan)
     assert "containerd was not found" in plan.notes[0]
 
 
 def test_a_plugin_that_the_user_registered_is_left_alone() -> None:
     mine = USERS + b'[proxy_plugins.thin]\ntype = "snapshot"\naddress = "/my.sock"\n'
-    plan = plan_install(LAYOUT, {MAIN: mine}, OLD, Config())
+    plan = plan_install(LAYOUT, {MAIN: mine}, OLD, DEFAULTS)
     assert not {LAYOUT.drop_in, MAIN} & {step.path for step in plan.steps}
     assert "left as it is" in plan.notes[0]
 
@@ -115,11 +118,11 @@ def test_a_plugin_that_the_user_registered_is_left_alone() -> None:
 def test_a_configuration_that_cannot_be_read_is_refused() -> None:
     for broken in (b"version = = 2\n", b"\xff\xfe"):
         with pytest.raises(FormatError, match=r"config\.toml"):
-            plan_install(LAYOUT, {MAIN: broken}, OLD, Config())
+            plan_install(LAYOUT, {MAIN: broken}, OLD, DEFAULTS)
 
 
 def test_a_copy_of_the_configuration_is_as_private_as_the_original() -> None:
-    plan = plan_install(LAYOUT, {MAIN: USERS}, OLD, Config())
+    plan = plan_install(LAYOUT, {MAIN: USERS}, OLD, DEFAULTS)
     assert [step.like for step in plan.steps if step.path == LAYOUT.backup] == [MAIN]
 
 
@@ -127,7 +130,7 @@ def test_a_copy_of_the_configuration_is_as_private_as_the_original() -> None:
 def test_directories_that_mean_something_to_systemd_are_refused(path: str) -> None:
     layout = Layout(MAIN, PurePosixPath(path))
     with pytest.raises(UsageError, match="absolute path of plain characters"):
-        plan_install(layout, {}, OLD, Config())
+        plan_install(layout, {}, OLD, DEFAULTS)
 
 
 def test_containerd_1_gets_the_address_and_nothing_that_it_does_not_know() -> None:
@@ -183,12 +186,9 @@ def test_versions_that_are_too_old_or_none_are_refused(text: str) -> None:
 
 
 def test_the_installed_settings_explain_every_field_and_change_none() -> None:
-    text = default_config(Config()).decode()
+    text = commented(DEFAULTS).decode()
     assert tomllib.loads(text) == {name: {} for name in Config.__struct_fields__}
-    uncommented = "\n".join(
-        line[1:] if line[:1] == "#" and line[1:2] not in {" ", ""} else line
-        for line in text.splitlines()
-    )
+    uncommented = re.sub(r"(?m)^#(?! \S)", "", text)  # explanations have one space
     shown = tomllib.loads(uncommented)
     for name in Config.__struct_fields__:
         section = getattr(Config(), name)
