@@ -319,7 +319,9 @@ class CatalogReader:
             DamagedCatalog: SQLite finds the file damaged.
         """
         try:
-            yield from self._db.execute(query, values)
+            # No "yield from": it would close the cursor, perhaps after the file.
+            for row in self._db.execute(query, values):
+                yield row
         except sqlite3.Error as error:
             raise self._damaged(error) from error
         except OverflowError:

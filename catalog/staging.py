@@ -61,7 +61,8 @@ class Staging:
     The last rows written wait in memory, where later entries find them first.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, batch_rows: int = BATCH_ROWS) -> None:
+        self._batch_rows = batch_rows
         for statement in _TABLES:
             db.execute(statement)
         self._db = db
@@ -85,7 +86,7 @@ class Staging:
     def put(self, parent: int, name: bytes, value: Name) -> None:
         """Set what stands under a name."""
         self._names[parent, name] = value
-        if len(self._names) + len(self._inodes) >= BATCH_ROWS:
+        if len(self._names) + len(self._inodes) >= self._batch_rows:
             self.flush()
 
     def new_inode(self, item: Item) -> int:

@@ -24,7 +24,7 @@ from catalog.build import building
 from catalog.emit import Item, emit
 from catalog.errors import InvalidEntry
 from catalog.model import MAX_PATH_DEPTH, ROOT_INO, Entry, EntryKind, TreeKind
-from catalog.staging import DIRECTORY, FILE, NOTHING, PENDING, SYMLINK, Staging
+from catalog.staging import BATCH_ROWS, DIRECTORY, FILE, NOTHING, PENDING, SYMLINK, Staging
 from catalog.xattrs import pack
 
 if TYPE_CHECKING:
@@ -46,17 +46,22 @@ class CatalogWriter:
 
     Memory does not grow with the tree, except for one number for each inode with several names.
 
+    Args:
+        path: where the catalog appears when it is complete; temporary files stand beside it.
+        kind: a layer may hold whiteouts and links to files of lower layers; a root may not.
+        batch_rows: staged rows that wait in memory before they are written.
+
     Attributes:
         dropped_xattrs: attributes that were left out because overlayfs would obey them.
     """
 
-    def __init__(self, path: Path, kind: TreeKind) -> None:
+    def __init__(self, path: Path, kind: TreeKind, *, batch_rows: int = BATCH_ROWS) -> None:
         self.dropped_xattrs = 0
         self._path = path
         self._kind = kind
         self._stack = contextlib.ExitStack()
         self._builder = self._stack.enter_context(building(path, kind))
-        self._staging = Staging(self._builder.db)
+        self._staging = Staging(self._builder.db, batch_rows)
         self._directories: dict[bytes, int] = {b"": ROOT_INO}
         self._add = {
             EntryKind.NODE: self._add_node,
