@@ -95,13 +95,12 @@ def make_layout(
 
 def make_index(
     directory: Path, tag: str, entries: Sequence[dict[str, Any]], media: Media = "oci"
-) -> str:
-    """Write an index of images that are in the layout, and tag it; gives its digest."""
+) -> dict[str, Any]:
+    """Write an index of images that are in the layout, and tag it; gives its descriptor."""
     index = {"schemaVersion": 2, "mediaType": _INDEX[media], "manifests": list(entries)}
     entry = _put(directory, _INDEX[media], _json(index))
     tag_entry(directory, tag, entry)
-    digest: str = entry["digest"]
-    return digest
+    return entry
 
 
 def put_image(

@@ -220,7 +220,7 @@ class DockerArchive:
         _check_named(saved.config, config, self._name.path)
         blobs = {digest_of(config): config}
         root = self._manifest(saved, config, blobs)
-        name = self._name.image_name(saved.repo_tags[0] if saved.repo_tags else None)
+        name = self._name.image_name(_stored_name(saved, self._name.tag))
         return read_images(name, root, lambda descriptor: blobs[descriptor.digest], platforms)
 
     @contextmanager
@@ -326,6 +326,13 @@ def _refuse_compressed(path: Path, start: bytes) -> None:
     if compression is not Compression.NONE:
         tool = "gunzip" if compression is Compression.GZIP else "zstd -d"
         raise UsageError(f"{path} is compressed with {compression}: unpack it with {tool} first")
+
+
+def _stored_name(image: _SavedImage, wanted: str | None) -> str | None:
+    """The one of an image's names that was asked for, or its first."""
+    tags = image.repo_tags or []
+    named = [tag for tag in tags if wanted and full_name(tag) == full_name(wanted)]
+    return next(iter(named or tags), None)
 
 
 def _is_named(image: _SavedImage, wanted: str) -> bool:
