@@ -90,8 +90,8 @@ class ObjectWriter:
         if stored is not None:
             return StoredObject(ObjectRef(digest, len(body), stored), new=False)
         frame = self._compressor().compress(body)
-        stored = self._repository.put_object(digest, frame, self._work)
-        return StoredObject(ObjectRef(digest, len(body), stored), new=True)
+        stored, new = self._repository.put_object(digest, frame, self._work)
+        return StoredObject(ObjectRef(digest, len(body), stored), new)
 
     def _compressor(self) -> zstandard.ZstdCompressor:
         """One compressor a thread: they keep their tables, and may not be shared."""

@@ -136,14 +136,19 @@ class LocalRepository:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         return size or None
 
-    def put_object(self, digest: bytes, frame: bytes, work: Path) -> int:
-        """Store an object's zstd frame; gives the stored size of what is there afterwards."""
+    def put_object(self, digest: bytes, frame: bytes, work: Path) -> tuple[int, bool]:
+        """Store an object's zstd frame.
+
+        Returns:
+            The stored size of what is there afterwards, and whether it is this frame: another
+            converter, or another thread, may have been faster.
+        """
         target = self.path / object_path(digest)
         with _disk(target):
             temporary = work / f"o-{digest.hex()}-{secrets.token_hex(4)}"
             temporary.write_bytes(frame)
-            _appear(temporary, target)
-            return target.stat().st_size
+            new = _appear(temporary, target)
+            return len(frame) if new else target.stat().st_size, new
 
     def publish_catalog(self, file: Path, work: Path) -> CatalogRef:
         """Compress and store a finished catalog.
@@ -276,19 +281,25 @@ def _sweep(base: Path) -> None:
             os.close(handle)
 
 
-def _appear(temporary: Path, target: Path) -> None:
-    """Give a complete file its name; what has the name already stays, unless it is empty."""
+def _appear(temporary: Path, target: Path) -> bool:
+    """Give a complete file its name; what has the name already stays, unless it is empty.
+
+    Returns:
+        Whether the name stands for this file now.
+    """
+    new = True
     try:
         os.link(temporary, target)
     except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _appear(temporary, target)
-        return
+        return _appear(temporary, target)
     except FileExistsError:
         if target.stat().st_size == 0:
             temporary.replace(target)
-            return
+            return True
+        new = False
     temporary.unlink()
+    return new
 
 
 @contextmanager

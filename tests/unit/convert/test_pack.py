@@ -147,7 +147,7 @@ def test_an_object_keeps_its_first_frame(bench: Bench) -> None:
     body = noise(100, 1)
     digest = hashlib.sha256(body).digest()
     first = zstandard.compress(body, 3)
-    assert bench.repository.put_object(digest, first, bench.work) == len(first)
+    assert bench.repository.put_object(digest, first, bench.work) == (len(first), True)
     other = first + b"\x50\x2a\x4d\x18\x00\x00\x00\x00"
-    assert bench.repository.put_object(digest, other, bench.work) == len(first)
+    assert bench.repository.put_object(digest, other, bench.work) == (len(first), False)
     assert (bench.repository.path / object_path(digest)).read_bytes() == first

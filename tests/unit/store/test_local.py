@@ -71,7 +71,7 @@ def test_an_empty_object_counts_as_missing_and_is_replaced(tmp_path: Path) -> No
     target.touch()
     assert repository.stored_object_size(digest) is None
     with repository.converting() as work:
-        assert repository.put_object(digest, b"frame", work) == 5
+        assert repository.put_object(digest, b"frame", work) == (5, True)
     assert repository.stored_object_size(digest) == 5
 
 
