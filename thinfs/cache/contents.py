@@ -119,7 +119,13 @@ class ContentStore:
         self.misses = 0
         self.disk = Disk(works=cache.writable)
         self.writer = Writer(cache, self.disk, self._acquire, self.release)
-        self.objects = Objects(nursery, fetcher, config.memory_bytes, self._arrived)
+        self.objects = Objects(
+            nursery,
+            fetcher,
+            config.memory_bytes,
+            arrived=self._arrived,
+            waiting=self.writer.waiting,
+        )
         self._nursery = nursery
         self._cache = cache
         self._read_timeout_s = fetcher.read_timeout_s

@@ -172,12 +172,7 @@ class NodeCache:
             StoreError: no room on the disk, or it is read-only. Nothing is left behind.
         """
         with store_errors(self.places.contents):
-            missing = {
-                digest: body
-                for digest, body in bodies.items()
-                if len(body) <= self.largest_bytes
-                and not os.path.lexists(self.places.file(Kind.CONTENT, digest))
-            }
+            missing = dict(self._missing(bodies))
             if not missing:
                 return 0
             sizes = {(Kind.CONTENT, digest): counted(len(body)) for digest, body in missing.items()}
@@ -185,6 +180,17 @@ class NodeCache:
                 for digest, body in missing.items():
                     write_draft(drafts[Kind.CONTENT, digest], body)
             return sum(map(len, missing.values()))
+
+    def _missing(
+        self, bodies: Mapping[bytes, bytes | memoryview]
+    ) -> Iterator[tuple[bytes, bytes | memoryview]]:
+        """What is not here, as far as it would not empty the cache."""
+        room = self.largest_bytes
+        for digest, body in bodies.items():
+            here = os.path.lexists(self.places.file(Kind.CONTENT, digest))
+            if not here and counted(len(body)) <= room:
+                room -= counted(len(body))
+                yield digest, body
 
     def flush(self, taken: Taken) -> None:
         """Write last uses down and remove suspects, in one transaction."""

@@ -37,6 +37,7 @@ class Objects:
         fetcher: brings what is not in memory.
         memory_bytes: how much is kept in memory.
         arrived: is given what has been fetched, once; must not wait.
+        waiting: knows what has been given to ``arrived`` and is not on the disk yet.
     """
 
     def __init__(
@@ -44,12 +45,15 @@ class Objects:
         nursery: trio.Nursery,
         fetcher: Fetcher,
         memory_bytes: int,
+        *,
         arrived: Callable[[Arrival], None],
+        waiting: Callable[[bytes], bytes | None],
     ) -> None:
         self._nursery = nursery
         self._fetcher = fetcher
         self._memory = MemoryObjects(memory_bytes)
         self._arrived = arrived
+        self._waiting = waiting
         self._ahead: set[bytes] = set()
 
     @property
@@ -59,7 +63,8 @@ class Objects:
 
     def here(self, digest: bytes) -> bytes | None:
         """An object from memory, or ``None``."""
-        return self._memory.get(digest)
+        data = self._memory.get(digest)
+        return data if data is not None else self._waiting(digest)
 
     async def bring(self, root: RootContents, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Several objects at once, by digest; the first failure ends the wait for the others.
@@ -89,7 +94,7 @@ class Objects:
 
     def prefetch(self, root: RootContents, digest: bytes) -> None:
         """Start to fetch an object that nobody waits for, unless enough are on their way."""
-        known = digest in self._memory or digest in self._ahead
+        known = digest in self._ahead or self.here(digest) is not None
         if not known and len(self._ahead) < MAX_PREFETCHES:
             self._ahead.add(digest)
             self._nursery.start_soon(self._prefetch, root, digest)
@@ -103,7 +108,7 @@ class Objects:
             self._ahead.discard(digest)
 
     async def _one(self, root: RootContents, digest: bytes, priority: Priority) -> bytes:
-        data = self._memory.get(digest)
+        data = self.here(digest)
         if data is not None:
             return data
         with catalog_errors():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from thinfs.cache.partial import PartialFile
-from thinfs.cache.places import Kind
+from thinfs.cache.places import Kind, counted
 
 if TYPE_CHECKING:
     from catalog.model import Content, Extent
@@ -36,6 +36,7 @@ class SharedContent:
         content: what it is and where its bytes are.
         layout: names the content and where its bytes are; see ``layout_digest``.
         users: bodies and writers that have it open; the store closes it after the last.
+        may_be_partial: whether a partial file is worth keeping.
         doubtful: its extents are known not to make it up, so it is not kept.
     """
 
@@ -49,6 +50,7 @@ class SharedContent:
         self._whole = -1
         self._partial: PartialFile | None = None
         self._opening = trio.Lock()
+        self.may_be_partial = not self.in_one_object and _fits(content, cache.largest_bytes)
         self._looked = not self.may_be_partial
 
     @property
@@ -56,11 +58,6 @@ class SharedContent:
         """Whether one extent is all of it, so that it is written out at once and whole."""
         extents = self.content.extents
         return len(extents) == 1 and extents[0].length == self.content.size
-
-    @property
-    def may_be_partial(self) -> bool:
-        """Whether a partial file is worth keeping."""
-        return not self.in_one_object and self.content.size <= self._cache.largest_bytes
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -187,3 +184,9 @@ class SharedContent:
                 break
             offset += done
         return state.digest()
+
+
+def _fits(content: Content, room: int) -> bool:
+    # The size counts as well: all of it is hashed, holes included.
+    taken = sum(counted(extent.length) for extent in content.extents)
+    return max(content.size, taken) <= room

@@ -68,20 +68,26 @@ class Writer:
         self._acquire = acquire
         self._release = release
         self._send, self._receive = trio.open_memory_channel[Arrival](MAX_WAITING)
-        self._unwritten = 0
+        self._unwritten: dict[bytes, bytes] = {}
         self._idle = trio.Event()
         self._idle.set()
 
     def offer(self, arrival: Arrival) -> None:
         """Queue an object to be written; never waits."""
+        if arrival.digest in self._unwritten:
+            return
         try:
             self._send.send_nowait(arrival)
         except trio.WouldBlock:
             self.skipped += 1
             return
-        self._unwritten += 1
-        if self._unwritten == 1:
+        if not self._unwritten:
             self._idle = trio.Event()
+        self._unwritten[arrival.digest] = arrival.data
+
+    def waiting(self, digest: bytes) -> bytes | None:
+        """An object that is not written yet: nobody need fetch it again."""
+        return self._unwritten.get(digest)
 
     async def idle(self) -> None:
         """Wait until everything offered has been written, or failed to be."""
@@ -97,8 +103,8 @@ class Writer:
             except Exception:  # what cannot be kept must not end what is served
                 log.exception("object %s is not kept", arrival.digest.hex())
             finally:
-                self._unwritten -= 1
-                if self._unwritten == 0:
+                del self._unwritten[arrival.digest]
+                if not self._unwritten:
                     self._idle.set()
 
     async def _write(self, arrival: Arrival) -> None:

@@ -204,7 +204,7 @@ class Fetcher:
 
     def _leave(self, flight: _Flight) -> None:
         flight.readers -= 1
-        if flight.readers == 0 and not flight.done.is_set():
+        if flight.readers == 0:
             self._land(flight)
             flight.scope.cancel()
 
@@ -220,7 +220,9 @@ class Fetcher:
             log.exception("%s: unexpected failure", flight.wanted.name)
             flight.failures.append(TransportError(f"{flight.wanted.name}: {error!r}"))
         finally:
-            self._land(flight)
+            # What succeeded can be joined until its last reader has taken it.
+            if flight.data is None:
+                self._land(flight)
             flight.done.set()
 
     async def _from_any(self, flight: _Flight) -> bytes | None:
