@@ -6,6 +6,7 @@ user's is read or changed, and all of it is stopped and removed at the end.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -44,6 +45,8 @@ HUB: Final = "https://registry-1.docker.io/v2/"
 HUB_TIMEOUT_S: Final = 4.0
 READY_TIMEOUT_S: Final = 120.0
 MAX_FETCHED_PART: Final = 0.15
+TAIL_LINES: Final = 15
+TAIL_COLUMNS: Final = 300
 MB: Final = 1e6
 
 
@@ -62,23 +65,37 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What all steps of the demo stand on."""
+    """What all steps of the demo stand on.
+
+    Attributes:
+        registry: answers for docker.io.
+        containerd: with the snapshotter ``thin``.
+        node: thinfs daemon and thin-snapshotter.
+        repository_url: where the repository will be served.
+        nerdctl: whether containers are run by nerdctl, else by ctr.
+    """
 
     registry: Registry
     containerd: Containerd
     node: Node
     repository_url: str
+    nerdctl: bool
 
 
 def main() -> int:
     """Run the demo; 0 when Redis answered from the thin image."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--client", choices=("auto", "ctr"), default="auto", help="auto: nerdctl when there is one"
+    )
+    client = parser.parse_args().client
     if os.geteuid() != 0:
         return become_root()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = sweep.make_folder("demo")
     code = 1
     try:
-        run(folder)
+        run(folder, client)
         code = 0
     except KeyboardInterrupt:
         say("Interrupted.")
@@ -100,13 +117,13 @@ def become_root() -> int:
         say("Containers need root, and there is no sudo here: run `make demo` as root.")
         return 1
     say("Containers need root: continuing through sudo.")
-    command = ["sudo", "--", sys.executable, __file__]
+    command = ["sudo", "--", sys.executable, *sys.argv]
     return subprocess.run(command, check=False).returncode
 
 
-def run(folder: Path) -> None:
+def run(folder: Path, client: str) -> None:
     """All steps, in order."""
-    with stage(folder) as on:
+    with stage(folder, client) as on:
         size = provide_image(on.registry)
         convert(on)
         thin = start_lazily(on)
@@ -115,7 +132,7 @@ def run(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, client: str) -> Iterator[Stage]:
     """A registry, a node, a server for its repository and a containerd, until the block ends."""
     with contextlib.ExitStack() as stack:
         step("Starting a registry (docker-registry)")
@@ -131,8 +148,15 @@ def stage(folder: Path) -> Iterator[Stage]:
             folder / "c", snapshotters={"thin": node.snapshotter_socket}, hosts_dir=hosts
         )
         stack.enter_context(containerd)
-        # thinfs serve wants a repository; one is made by the first conversion.
-        yield Stage(registry, containerd, node, url)
+        yield Stage(registry, containerd, node, url, nerdctl=client != "ctr" and has_nerdctl())
+
+
+def has_nerdctl() -> bool:
+    """Whether nerdctl is on PATH or was built by .ci/nerdctl."""
+    try:
+        return bool(needs.nerdctl())
+    except needs.MissingToolError:
+        return False
 
 
 def write_hosts(directory: Path, registry: Registry) -> Path:
@@ -154,7 +178,7 @@ def provide_image(registry: Registry) -> int:
         if copy_image(f"docker://docker.io/library/{IMAGE}", target):
             return image_size(target)
         say("  Docker Hub refused; building the image instead.")
-    step("Docker Hub does not answer: building Redis from Debian packages (once, ~2 minutes)")
+    step("Docker Hub does not answer: Redis from Debian packages (built once, in ~2 minutes)")
     source = redis_image().source
     step(f"Pushing it to the local registry as library/{IMAGE}")
     if not copy_image(source, target):
@@ -213,11 +237,11 @@ def served(on: Stage) -> Iterator[None]:
 def start_lazily(on: Stage) -> Start:
     """Start Redis from the thin image; counts what the client and the daemon transferred."""
     with served(on):
-        step(f"Running {THIN} lazily until PING is answered")
+        client = "nerdctl" if on.nerdctl else "ctr"
+        step(f"Running {THIN} lazily with {client} until PING is answered")
         before = on.node.status()["fetch"]["bytes"]
-        seconds = timed_start(on.containerd, THIN, "thin")
-        fetched = on.node.status()["fetch"]["bytes"] - before
-        say(f"  Redis answered PONG after {seconds:.2f} s")
+        with started(on, THIN, "thin") as seconds:
+            fetched = on.node.status()["fetch"]["bytes"] - before
         remove_image(on.containerd, THIN, "thin")
     thin_size = image_size(f"docker://{on.registry.address}/library/{THIN}")
     return Start(seconds, fetched + thin_size)
@@ -226,37 +250,41 @@ def start_lazily(on: Stage) -> Start:
 def start_fully(on: Stage, size: int) -> Start:
     """The same with the whole image and overlayfs."""
     step(f"Running {IMAGE} with overlayfs: a full pull, from the same registry")
-    seconds = timed_start(on.containerd, IMAGE, "overlayfs")
-    say(f"  Redis answered PONG after {seconds:.2f} s")
+    with started(on, IMAGE, "overlayfs") as seconds:
+        pass
     remove_image(on.containerd, IMAGE, "overlayfs")
     return Start(seconds, size)
 
 
-def timed_start(containerd: Containerd, image: str, snapshotter: str) -> float:
-    """Pull and run ``image``, then stop it; seconds until it was ready."""
+@contextlib.contextmanager
+def started(on: Stage, image: str, snapshotter: str) -> Iterator[float]:
+    """Redis from ``image``, pulled and run, while the block runs; gives seconds until PONG."""
     drop_page_cache()
     port = free_port()
     begin = time.monotonic()
-    run_redis(containerd, image, snapshotter, port)
+    run_redis(on, image, snapshotter, port)
     wait_until(lambda: is_ready(port), "Redis to answer PING", timeout_s=READY_TIMEOUT_S)
     seconds = time.monotonic() - begin
-    containerd.remove_container("redis")
-    return seconds
+    say(f"  Redis answered PONG after {seconds:.2f} s")
+    yield seconds
+    if on.nerdctl:
+        on.containerd.nerdctl("rm", "--force", "--volumes", "redis")
+    else:
+        on.containerd.remove_container("redis")
 
 
-def run_redis(containerd: Containerd, image: str, snapshotter: str, port: int) -> None:
-    """Pull and run, with nerdctl when there is one, else with ctr."""
+def run_redis(on: Stage, image: str, snapshotter: str, port: int) -> None:
+    """Pull and run."""
     command = ("redis-server", "--port", str(port), "--save", "")
-    with contextlib.suppress(needs.MissingToolError):
-        containerd.nerdctl(
-            f"--snapshotter={snapshotter}",
-            *("run", "--detach", "--name=redis", "--net=host", "--pull=missing", image, *command),
-        )
+    flag = f"--snapshotter={snapshotter}"
+    if on.nerdctl:
+        options = ("--detach", "--name=redis", "--net=host", "--pull=missing")
+        on.containerd.nerdctl(flag, "run", *options, image, *command)
         return
     name = f"docker.io/library/{image}"
-    flag = f"--snapshotter={snapshotter}"
-    containerd.ctr("images", "pull", flag, f"--hosts-dir={containerd.hosts_dir}", name)
-    containerd.ctr("run", "--detach", "--net-host", flag, name, "redis", *command)
+    on.containerd.ctr("images", "pull", flag, f"--hosts-dir={on.containerd.hosts_dir}", name)
+    # ctr's arguments replace the image's command but not its entry point.
+    on.containerd.ctr("run", "--detach", "--net-host", flag, name, "redis", *command)
 
 
 def remove_image(containerd: Containerd, image: str, snapshotter: str) -> None:
@@ -296,8 +324,9 @@ def show_failure(folder: Path, error: Exception) -> None:
     """The error, then the end of every log."""
     say(f"\nFailed: {type(error).__name__}: {error}\n")
     for log in sorted(folder.rglob("*.log")):
-        lines = log.read_text(errors="backslashreplace").splitlines()[-15:]
-        say(f"--- {log.relative_to(folder)}\n" + "\n".join(lines))
+        lines = log.read_text(errors="backslashreplace").splitlines()[-TAIL_LINES:]
+        text = "\n".join(line[:TAIL_COLUMNS] for line in lines)
+        say(f"--- {log.relative_to(folder)}\n{text}")
 
 
 def step(text: str) -> None:

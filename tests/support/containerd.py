@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 COMMAND_TIMEOUT_S = 180.0
+STDERR_LINES = 6
 _counter = itertools.count(1)
 
 # The plugins that stay out need kernel modules, devices or a network of their own.
@@ -207,7 +208,7 @@ def _run(
 def _checked(done: subprocess.CompletedProcess[str], log: Callable[[], str]) -> str:
     if done.returncode != 0:
         command = " ".join(done.args)
-        raise CommandError(
-            f"{command}\nexit {done.returncode}: {done.stderr.strip()}\ncontainerd: {log()}"
-        )
+        # What comes before is progress, drawn anew several times a second.
+        stderr = "\n".join(done.stderr.splitlines()[-STDERR_LINES:])
+        raise CommandError(f"{command}\nexit {done.returncode}: {stderr}\ncontainerd: {log()}")
     return done.stdout
