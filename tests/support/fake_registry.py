@@ -72,7 +72,6 @@ class FakeRegistry:
     tokens: dict[str, str] = field(default_factory=dict)  # scope by token
     address: str = ""
     url: str = ""
-    uploads: dict[str, bytes] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 

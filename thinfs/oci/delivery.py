@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from thinfs.oci.source import HostFinder
     from thinfs.oci.thin import ThinImage, ThinIndex
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 3.0
+"""Longest containerd may take to accept a connection; it is on this machine."""
+
 IMPORT_TIMEOUT_S = 120.0
 """Longest an import may take; it moves some kilobytes."""
 
@@ -97,7 +99,15 @@ def import_into_containerd(
     reference = parse_reference(name)
     annotations = {REF_NAME: reference.tag or "latest", IMAGE_NAME: reference.canonical}
     command = [CTR, "--address", str(address), "--namespace", namespace]
-    command += ["images", "import", "--no-unpack", "--all-platforms", "-"]
+    command += [
+        "--connect-timeout",
+        f"{CONNECT_TIMEOUT_S:g}s",
+        "images",
+        "import",
+        "--no-unpack",
+        "--all-platforms",
+        "-",
+    ]
     with TemporaryFile() as archive:
         write_archive(archive, thin.blobs, thin.root, annotations)
         archive.seek(0)

@@ -13,7 +13,7 @@ from tests.support import needs
 from tests.support.layouts import make_index, make_layout, put_image, tar_layer
 from tests.support.registry import Registry, start_registry
 from thinfs.config import RegistryConfig
-from thinfs.errors import MissingError, ThinfsError
+from thinfs.errors import MissingError, StoreError, ThinfsError
 from thinfs.oci import delivery
 from thinfs.oci.auth import CredentialStore
 from thinfs.oci.digest import digest_of
@@ -69,9 +69,9 @@ def push_layout(layout: Path, root: dict[str, Any], name: str) -> None:
         data = path.read_bytes()
         kind = json.loads(data).get("mediaType", "") if data[:1] == b"{" else ""
         blobs.append((Descriptor(kind, f"sha256:{path.name}", len(data)), data))
-    # indexes last, manifests before them: a registry takes nothing that names what it lacks
-    rank = [lambda kind: kind in INDEXES, lambda kind: kind in MANIFESTS]
-    blobs.sort(key=lambda blob: [is_such(blob[0].media_type) for is_such in rank])
+    # a registry takes nothing that names what it lacks: indexes last, manifests before them
+    blobs.sort(key=lambda blob: blob[0].media_type in MANIFESTS)
+    blobs.sort(key=lambda blob: blob[0].media_type in INDEXES)
     reference = parse_reference(name)
     store = CredentialStore(layout / "none")
     hosts = hosts_for(reference.registry, [])
@@ -229,6 +229,14 @@ def test_a_written_layout_gives_the_image_back_by_its_name(tmp_path: Path) -> No
         assert bodies == [made.layer]
 
 
+def test_without_ctr_no_image_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = thin(tmp_path / "l")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match="ctr is not installed"):
+        delivery.import_into_containerd(made, "a:1", namespace="x", address=tmp_path / "sock")
+    assert not delivery.containerd_is_there(tmp_path / "sock")
+
+
 @pytest.mark.containerd
 class TestContainerd:
     NAME = "docker.io/library/redis:4-thin"
@@ -261,6 +269,12 @@ class TestContainerd:
         self.put(other, containerd)
         assert self.listed(containerd) == {self.NAME: other.digest}
         assert containerd.ctr("content", "get", other.layer_descriptor.digest)
+
+    def test_a_containerd_that_does_not_answer_is_named(self, tmp_path: Path) -> None:
+        made = thin(tmp_path / "l")
+        address = tmp_path / "nobody.sock"
+        with pytest.raises(StoreError, match=f"{address} did not take {self.NAME}"):
+            delivery.import_into_containerd(made, self.NAME, namespace="x", address=address)
 
     def test_containerd_is_noticed_when_it_is_there(
         self, containerd: Containerd, tmp_path: Path
