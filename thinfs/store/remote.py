@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urljoin
 
+import trio
+
 from thinfs.errors import FormatError, MissingError, TransportError, UsageError
 from thinfs.http import transport_errors
 from thinfs.store.address import parse_address
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from thinfs.store.address import Address
 
 MAX_REDIRECTS: Final = 3
+MAX_UNWANTED_BYTES: Final = 64 << 10
 MAX_LENGTH_DIGITS: Final = 20
 OK: Final = 200
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -49,6 +52,7 @@ class HttpSource:
                 ) as response:
                     if response.status_code not in REDIRECTS:
                         return await _body(response, url, max_bytes)
+                    await _keep_connection(response)
                     url = self._redirected(url, response)
         raise TransportError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
@@ -71,18 +75,38 @@ class HttpSource:
 
 
 async def _body(response: Response, url: str, max_bytes: int) -> bytes:
+    if response.status_code != OK:
+        await _keep_connection(response)
     if response.status_code in ABSENT:
         raise MissingError(f"{url} does not exist (HTTP {response.status_code})")
     if response.status_code != OK:
         raise TransportError(f"{url}: HTTP {response.status_code} {response.reason_phrase}")
-    if _announced(response) > max_bytes:
+    body = None
+    if _announced(response) <= max_bytes:
+        body = await _at_most(response, max_bytes)
+    if body is None:
         raise FormatError(f"{url} is longer than {max_bytes} bytes")
+    return body
+
+
+async def _at_most(response: Response, max_bytes: int) -> bytes | None:
+    """All of a body, or ``None`` when it is longer."""
     body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            raise FormatError(f"{url} is longer than {max_bytes} bytes")
-    return bytes(body)
+    # httpx reads through several generators, each inside another. Leaving the loop would leave
+    # the inner ones to the garbage collector; cancelling ends them all, from the inside.
+    with trio.CancelScope() as scope:
+        async for chunk in response.aiter_raw():
+            if len(body) + len(chunk) > max_bytes:
+                scope.cancel()
+            else:
+                body += chunk
+    return None if scope.cancel_called else bytes(body)
+
+
+async def _keep_connection(response: Response) -> None:
+    """Read the body that nobody wants when it is short, so that the connection is used again."""
+    if 0 < _announced(response) <= MAX_UNWANTED_BYTES:
+        await _at_most(response, MAX_UNWANTED_BYTES)
 
 
 def _announced(response: Response) -> int:
