@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 
 
 class FaultyServer:
-    """Serves ``files`` on a free port; a context manager.
+    """Serves ``files`` on a port, a free one when it is 0; a context manager.
 
     Attributes:
         requests: (path, headers in lower case) of every request.
         connections: how many were accepted.
     """
 
-    def __init__(self, files: Mapping[str, bytes], script: str = "", otherwise: str = "r") -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], script: str = "", otherwise: str = "r", port: int = 0
+    ) -> None:
         self.files = files
         self.script = script
         self.otherwise = otherwise
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._accepting = threading.Thread(target=self._accept, daemon=True)
