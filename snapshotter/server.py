@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-THREADS = 32
-"""Calls answered at once; a call that waits for a slow repository takes one of them."""
+THREADS = 128
+"""Calls answered at once. One that waits for a slow repository takes a thread meanwhile, and must
+not keep others from ordinary images. Threads are made when they are needed."""
 
 SOCKET_MODE = 0o600
 MAX_SOCKET_PATH_BYTES = 107

@@ -209,3 +209,20 @@ def test_without_the_daemon_the_client_is_told_what_to_do(node: Containerd, fold
     import_image(node, "thin", THIN, [tar_layer({"thin.json": RECIPE.encode()})])
     with pytest.raises(CommandError, match="start it with thinfs daemon"):
         run(node, "thin", THIN)
+
+
+def test_a_container_upon_a_thin_root_can_be_committed_and_the_result_runs(
+    node: Containerd, daemon: PlainDaemon, folder: Path
+) -> None:
+    import_image(node, "thin", THIN, [tar_layer({"thin.json": RECIPE.encode()})])
+    thin = ("--snapshotter", "thin")
+    node.nerdctl(*thin, "run", "--net", "none", "--name", "changer", THIN, "/look", "change")
+    node.nerdctl(*thin, "commit", "changer", "example.test/changed:1")
+    node.nerdctl(*thin, "rm", "changer")
+    shown = node.nerdctl(*thin, "run", "--rm", "--net", "none", "example.test/changed:1", "/look")
+    assert "\n/made/renamed " in shown
+    assert "\n/etc/owned 104711 7:8 " in shown
+    assert "\n/etc/deleted " not in shown
+    node.remove_everything()
+    wait_until(lambda: not leftovers(node, folder), "everything of the images to go")
+    assert daemon.holders == {}
