@@ -6,12 +6,8 @@ dpkg that says so, 3. the configuration, 4. documentation and lists removed agai
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import shutil
-import stat
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 from tests.support import image_cache, needs
 from tests.support.image_cache import Layout, cached
 from tests.support.layouts import make_layout
-from tests.support.tarwrite import LayerTar
+from tests.support.system_image import EPOCH_NS, debootstrap, layer_of, names_in, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-SUITE = "bookworm"
-MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
-DEBOOTSTRAP_TIMEOUT_S = 900
+    from tests.support.tarwrite import LayerTar
+
 # Installed with Redis, in the second layer; perl and wget make it as large as such images are.
 ADDED = ("redis-server", "redis-tools", "ca-certificates", "perl", "procps", "wget")
-# Files that installation writes get this time, so that two builds differ as little as possible.
-EPOCH_NS = 1_735_689_600 * 1_000_000_000
 ENTRYPOINT = b"""\
 #!/bin/sh
 # Options alone, or a configuration file, are meant for redis-server.
@@ -58,17 +51,8 @@ CONFIG: dict[str, Any] = {
     },
 }
 _SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("redis_image.py", "tarwrite.py", "layouts.py")
-)
-# Written anew at each installation, and of no use in an image.
-_DROPPED = (
-    "var/cache/apt/",
-    "var/log/",
-    "var/cache/ldconfig/",
-    "debootstrap/",
-    "dev/",
-    "proc/",
-    "sys/",
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("redis_image", "system_image", "tarwrite", "layouts")
 )
 
 
@@ -86,32 +70,17 @@ def redis_image() -> Layout:
 
 def _build(layout: Path, work: Path) -> None:
     system = work / "system"
-    _debootstrap(system)
+    debootstrap(system, ADDED)
     ours = _package_files(system, _added_packages(system))
-    names = [name for name in _names(system) if not name.startswith(_DROPPED)]
+    names = names_in(system)
     layers = [
-        _layer(system, (name for name in names if name not in ours)),
-        _layer(system, (name for name in names if name in ours)),
+        layer_of(system, (name for name in names if name not in ours)),
+        layer_of(system, (name for name in names if name in ours)),
         _configuration(system),
         _slimming(names),
     ]
     make_layout(layout, "redis", layers, CONFIG)
     shutil.rmtree(system)
-
-
-def _debootstrap(system: Path) -> None:
-    done = subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={','.join(ADDED)}", SUITE, system, MIRROR],
-        env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=DEBOOTSTRAP_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        tail = "\n".join(done.stdout.splitlines()[-5:])
-        needs.skip(f"needs a Debian mirror; debootstrap from {MIRROR} failed: {tail}")
 
 
 def _added_packages(system: Path) -> set[str]:
@@ -150,60 +119,6 @@ def _regular(system: Path, lines: Iterable[str]) -> set[str]:
     return found
 
 
-def _names(system: Path) -> list[str]:
-    """All names, parents first, in order."""
-    found = []
-    for parent, directories, files in os.walk(system):
-        at = Path(parent).relative_to(system)
-        found += [str(at / name) for name in directories + files]
-    return sorted(f"{name}/" if _is_directory(system / name) else name for name in found)
-
-
-def _is_directory(path: Path) -> bool:
-    return stat.S_ISDIR(path.lstat().st_mode)
-
-
-def _layer(system: Path, names: Iterable[str]) -> bytes:
-    """The tar stream of some names of a tree."""
-    kept = [name.rstrip("/") for name in names]
-    return _written(lambda tar: _copy(tar, system, kept))
-
-
-def _copy(tar: LayerTar, system: Path, names: list[str]) -> None:
-    first_names: dict[int, bytes] = {}
-    for name in names:
-        path = system / name
-        status = path.lstat()
-        kind, data, target = _content(path, status.st_mode)
-        if kind == tarfile.REGTYPE and status.st_nlink > 1:
-            first = first_names.setdefault(status.st_ino, os.fsencode(name))
-            if first != os.fsencode(name):
-                kind, data, target = tarfile.LNKTYPE, b"", first
-        tar.add(
-            os.fsencode(name),
-            kind,
-            data=data,
-            target=target,
-            mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
-            mtime_ns=min(status.st_mtime_ns, EPOCH_NS),
-            xattrs={
-                key: os.getxattr(path, key, follow_symlinks=False)
-                for key in os.listxattr(path, follow_symlinks=False)
-            },
-        )
-
-
-def _content(path: Path, mode: int) -> tuple[bytes, bytes, bytes]:
-    """Type, body and link target of one file."""
-    if stat.S_ISLNK(mode):
-        return tarfile.SYMTYPE, b"", os.fsencode(path.readlink())
-    if stat.S_ISDIR(mode):
-        return tarfile.DIRTYPE, b"", b""
-    return tarfile.REGTYPE, path.read_bytes(), b""
-
-
 def _configuration(system: Path) -> bytes:
     """What a Dockerfile of Redis adds: an entry point and a folder for the data."""
     passwd = (system / "etc/passwd").read_text().splitlines()
@@ -218,7 +133,7 @@ def _configuration(system: Path) -> bytes:
             b"usr/local/bin/docker-entrypoint.sh", data=ENTRYPOINT, mode=0o755, mtime_ns=EPOCH_NS
         )
 
-    return _written(write)
+    return written(write)
 
 
 def _slimming(names: list[str]) -> bytes:
@@ -232,11 +147,4 @@ def _slimming(names: list[str]) -> bytes:
         tar.add(b"var/lib/apt/lists", tarfile.DIRTYPE, mtime_ns=EPOCH_NS)
         tar.add(b"var/lib/apt/lists/.wh..wh..opq")
 
-    return _written(write)
-
-
-def _written(write: Callable[[LayerTar], None]) -> bytes:
-    stream = io.BytesIO()
-    with LayerTar(stream) as tar:
-        write(tar)
-    return stream.getvalue()
+    return written(write)
