@@ -129,7 +129,7 @@ def make_root(
             for body in objects:
                 frame = zstandard.compress(body)
                 digest = hashlib.sha256(body).digest()
-                stored = local.put_object(digest, frame, work)
+                stored, _ = local.put_object(digest, frame, work)
                 writer.add_object(ObjectRef(digest, len(body), stored))
             for content in by_body.values():
                 writer.add_content(content)

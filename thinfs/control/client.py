@@ -95,26 +95,25 @@ class ControlClient:
             ) from error
 
     def _send(self, method: str, path: str, body: bytes = b"") -> bytes:
-        try:
-            with transport_errors(f"daemon at {self._socket}"):
-                response = self._http.request(method, path, content=body)
-        except TransportError as error:
-            raise self._unreachable() or error from error
+        self._check_that_it_runs()
+        with transport_errors(f"daemon at {self._socket}"):
+            response = self._http.request(method, path, content=body)
         if response.status_code >= 400:
             raise error_of(response.content)
         return response.content
 
-    def _unreachable(self) -> Exception | None:
-        """Why nobody can talk to the daemon, if that is so."""
+    def _check_that_it_runs(self) -> None:
+        """Say what to do when nobody listens: the HTTP client's message would not."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_PROBE_S)
             try:
                 probe.connect(str(self._socket))
-            except PermissionError:
-                return UsageError(f"{self._socket} is not yours: run this as the daemon's user")
-            except OSError:
-                return TransportError(
+            except PermissionError as error:
+                raise UsageError(
+                    f"{self._socket} is not yours: run this as the daemon's user"
+                ) from error
+            except OSError as error:
+                raise TransportError(
                     f"the thinfs daemon is not running at {self._socket}:"
                     " start it with thinfs daemon"
-                )
-        return None
+                ) from error

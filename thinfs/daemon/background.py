@@ -61,7 +61,7 @@ def start(job: MountJob) -> int:
                 start_new_session=True,
             )
     except OSError as error:
-        raise StoreError(f"{log}: {error.strerror}") from error
+        raise StoreError(f"{error.filename or log}: {error.strerror}") from error
     _hear(process, job, log)
     return process.pid
 

@@ -229,12 +229,13 @@ def _stderr_into(file: IO[bytes]) -> Iterator[None]:
 
 async def _first_answer(mountpoint: Path) -> None:
     """Wait until the mount answers. In a thread: this process is who answers."""
-    await trio.to_thread.run_sync(os.stat, mountpoint, abandon_on_cancel=True)
+    await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
 
 
 def _is_dead(mountpoint: Path) -> bool:
+    # statfs is asked of the server each time; attributes may come from the kernel's memory.
     try:
-        mountpoint.stat()
+        os.statvfs(mountpoint)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
