@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from thinfs.install.units import DAEMON, SNAPSHOTTER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+COMMANDS = ("thinfs", "thin-snapshotter")
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -108,9 +110,9 @@ def command(
     if uninstall:
         made = plan_uninstall(layout, files)
     else:
-        made = plan_install(
-            layout, files, _version(containerd_version), config_text.render(Config())
-        )
+        defaults = config_text.render(Config())
+        made = plan_install(layout, files, _version(containerd_version), defaults)
+        made = replace(made, notes=(*made.notes, *_missing_commands(machine, layout)))
     report = _report(made, layout, applied=bool(made.steps) and not dry_run, uninstall=uninstall)
     if not as_json:
         _show(made, report)
@@ -122,6 +124,12 @@ def command(
         print(msgspec.json.encode(report).decode())
     else:
         _conclude(report)
+
+
+def _missing_commands(machine: Machine, layout: Layout) -> Iterator[str]:
+    for name in COMMANDS:
+        if not machine.exists(layout.bin_directory / name):
+            yield f"{layout.bin_directory / name} is not there yet; the units start it"
 
 
 def _version(text: str | None) -> Version | None:

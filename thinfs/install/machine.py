@@ -41,6 +41,10 @@ class Machine:
             raise UsageError(f"{place} is behind a symbolic link; put the file itself there first")
         return place
 
+    def exists(self, path: PurePosixPath) -> bool:
+        """Whether something has this path; a link counts, wherever it leads."""
+        return os.path.lexists(self._root / path.relative_to("/"))
+
     def read(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, bytes]:
         """The bytes of those files that exist.
 

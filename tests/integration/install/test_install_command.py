@@ -33,8 +33,11 @@ FILE_EVENTS = {"open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmd
 def image(tmp_path: Path) -> Path:
     """The root directory of an image with containerd's configuration in it."""
     needs.root()
-    for folder in ("etc/containerd", "etc/systemd/system"):
+    for folder in ("etc/containerd", "etc/systemd/system", "usr/bin"):
         (tmp_path / "image" / folder).mkdir(parents=True)
+    for name in ("thinfs", "thin-snapshotter"):
+        (tmp_path / "image/usr/bin" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "image/usr/bin" / name).chmod(0o755)
     (tmp_path / "image/etc/containerd/config.toml").write_bytes(USERS)
     return tmp_path / "image"
 
@@ -53,7 +56,8 @@ def install(image: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def contents(image: Path) -> dict[str, bytes]:
-    files = (path for path in image.rglob("*") if path.is_file())
+    """What is below etc/."""
+    files = (path for path in (image / "etc").rglob("*") if path.is_file())
     return {str(path.relative_to(image)): path.read_bytes() for path in files}
 
 
@@ -104,6 +108,13 @@ def test_without_a_terminal_and_without_yes_nothing_is_written(image: Path) -> N
     assert ran.returncode == 2
     assert "add --yes" in ran.stderr
     assert contents(image) == before
+
+
+def test_commands_that_the_units_would_not_find_are_named(image: Path) -> None:
+    (image / "usr/bin/thin-snapshotter").unlink()
+    ran = install(image, "--dry-run")
+    assert "note: /usr/bin/thin-snapshotter is not there yet" in ran.stdout
+    assert "note: /usr/bin/thinfs " not in ran.stdout
 
 
 def test_json_lists_the_changes(image: Path) -> None:
@@ -240,10 +251,7 @@ def test_kill_9_at_any_file_operation_leaves_old_or_new_files_and_a_sound_config
 
 def test_systemd_accepts_the_units(image: Path) -> None:
     verify = needs.command("systemd-analyze", "systemd")
-    for name in ("thinfs", "thin-snapshotter"):
-        (image / name).write_text("#!/bin/sh\n")
-        (image / name).chmod(0o755)
-    ran = install(image, "--yes", "--bin-dir", str(image))
+    ran = install(image, "--yes", "--bin-dir", str(image / "usr/bin"))
     assert ran.returncode == 0, ran.stderr
     units = image / "etc/systemd/system"
     checked = subprocess.run(
