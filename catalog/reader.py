@@ -43,6 +43,9 @@ _PAGE_ROWS: Final = 1024
 _KNOWN_POSITIONS: Final = 1024
 _MAX_REFS: Final = 1 << 20  # an object has no more bytes
 
+# SQLite puts bytes of the file into its messages: those that are no UTF-8 fail in Python.
+_FOREIGN: Final = (sqlite3.Error, UnicodeDecodeError)
+
 _NODE = rows.node_query("FROM inode i WHERE i.ino = ?")
 _LOOKUP = rows.node_query(
     "FROM entry e JOIN inode i ON i.ino = e.ino WHERE e.parent = ? AND e.name = ?"
@@ -319,10 +322,9 @@ class CatalogReader:
             DamagedCatalog: SQLite finds the file damaged.
         """
         try:
-            # No "yield from": it would close the cursor, perhaps after the file.
-            for row in self._db.execute(query, values):
+            for row in self._db.execute(query, values):  # noqa: UP028 - it would close the cursor
                 yield row
-        except sqlite3.Error as error:
+        except _FOREIGN as error:
             raise self._damaged(error) from error
         except OverflowError:
             return  # a number that no row can have
@@ -330,7 +332,7 @@ class CatalogReader:
     def _one(self, query: str, *values: int | bytes) -> Any:
         try:
             return self._execute(query, values).fetchone()
-        except sqlite3.Error as error:
+        except _FOREIGN as error:
             raise self._damaged(error) from error
         except OverflowError:
             return None  # a number that no row can have
@@ -380,7 +382,7 @@ class CatalogReader:
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedCatalog(f"catalog {self.path} does not say what it is") from error
 
-    def _damaged(self, error: sqlite3.Error) -> DamagedCatalog:
+    def _damaged(self, error: Exception) -> DamagedCatalog:
         return DamagedCatalog(f"catalog {self.path}: {error}")
 
 
@@ -389,7 +391,7 @@ def damage(path: Path) -> Iterator[None]:
     """Turn what SQLite raises inside the block into :class:`DamagedCatalog` about ``path``."""
     try:
         yield
-    except sqlite3.Error as error:
+    except _FOREIGN as error:
         raise DamagedCatalog(f"catalog {path}: {error}") from error
 
 

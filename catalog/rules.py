@@ -63,7 +63,7 @@ def shown(path: bytes) -> str:
 
 def check_node(entry: Entry) -> None:
     """Refuse a NODE entry with a value out of range or values that contradict each other."""
-    kind = stat.S_IFMT(entry.mode)
+    kind = entry.mode & 0o170000
     if kind not in FILE_TYPES or not 0 <= entry.mode <= MAX_MODE:
         raise _refused(entry, f"mode {entry.mode:#o}")
     if not (0 <= entry.uid <= schema.MAX_ID and 0 <= entry.gid <= schema.MAX_ID):

@@ -110,15 +110,15 @@ class CatalogWriter:
             InvalidEntry: a content or object that the tree uses was never added.
         """
         self._staging.flush()
-        emit(self._builder, self._staging.root(), self._children)
+        root = self._staging.root()
+        if self._kind is TreeKind.ROOT:
+            emit(self._builder, _without_flags(root), self._children_in_root)
+        else:
+            emit(self._builder, root, self._staging.children)
         return self._builder.finish()
 
-    def _children(self, directory: Item) -> list[Item]:
-        items = self._staging.children(directory)
-        if self._kind is TreeKind.ROOT:
-            for item in items:
-                item.flags = 0
-        return items
+    def _children_in_root(self, directory: Item) -> list[Item]:
+        return [_without_flags(item) for item in self._staging.children(directory)]
 
     # -- one method for each kind of entry
 
@@ -234,9 +234,9 @@ class CatalogWriter:
 
     def _place(self, path: bytes) -> tuple[int, bytes]:
         """The directory that a path's last component belongs in, and that component."""
-        parent, _, name = path.rpartition(b"/")
-        if not rules.is_name(name):
-            raise InvalidEntry(f"{rules.shown(path)}: {rules.shown(name)} is no file name")
+        parent, slash, name = path.rpartition(b"/")
+        if not rules.is_name(name) or (slash and not parent):
+            raise InvalidEntry(f"{rules.shown(path)} is no path inside a tree")
         ino = self._directories.get(parent)
         return (ino or self._directory(parent)), name
 
@@ -309,3 +309,9 @@ class CatalogWriter:
         if target.startswith(b"/"):
             del steps[1:]
         todo.extendleft(reversed(target.split(b"/")))
+
+
+def _without_flags(item: Item) -> Item:
+    """A root has no lower layers that an opaque or implied directory could speak of."""
+    item.flags = 0
+    return item

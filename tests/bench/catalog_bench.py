@@ -134,5 +134,3 @@ def merging(folder: Path) -> float:
             return time.perf_counter() - start
 
         return median(once)
-
-

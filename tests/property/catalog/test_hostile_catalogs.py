@@ -27,7 +27,20 @@ from tests.support.catalogs import (
 )
 
 COLUMNS = {
-    "inode": ["ino", "mode", "uid", "gid", "mtime_ns", "size", "nlink", "major", "minor", "content_id", "xattr_id", "flags"],
+    "inode": [
+        "ino",
+        "mode",
+        "uid",
+        "gid",
+        "mtime_ns",
+        "size",
+        "nlink",
+        "major",
+        "minor",
+        "content_id",
+        "xattr_id",
+        "flags",
+    ],
     "entry": ["parent", "name", "ino"],
     "symlink": ["ino", "target"],
     "xattr": ["set_id", "name", "value"],
