@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,17 +28,10 @@ INITIAL_UID_MAP = ["0", "0", "4294967295"]
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a directory is, and what they may do with it.
-
-    Attributes:
-        uid: user.
-        gid: group.
-        mode: permission bits, with setuid, setgid and sticky.
-    """
+    """Whose a directory is: ids of user and group."""
 
     uid: int
     gid: int
-    mode: int
 
     @classmethod
     def of(cls, path: Path) -> Owner:
@@ -49,11 +41,7 @@ class Owner:
             OSError: it does not answer.
         """
         status = path.stat()
-        return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
-
-    def with_mode(self, mode: int) -> Owner:
-        """Give the same owner with other permission bits."""
-        return replace(self, mode=mode)
+        return cls(status.st_uid, status.st_gid)
 
 
 def make(layout: Layout, snapshot_id: int, *, writable: bool, owner: Owner | None) -> None:
@@ -63,17 +51,15 @@ def make(layout: Layout, snapshot_id: int, *, writable: bool, owner: Owner | Non
         layout: where snapshots are.
         snapshot_id: a new one.
         writable: give it a work directory too.
-        owner: whose its ``fs`` is; None: the server's own, with mode 0755.
+        owner: whose its ``fs`` is; None: the server's own.
     """
     layout.home(snapshot_id).mkdir(mode=0o700)
     fs = layout.fs(snapshot_id)
-    fs.mkdir()
+    _make_with_mode(fs, FS_MODE)
     if owner is not None:
         os.chown(fs, owner.uid, owner.gid)
-    fs.chmod(FS_MODE if owner is None else owner.mode)  # after chown, which clears setgid
     if writable:
-        layout.work(snapshot_id).mkdir()
-        layout.work(snapshot_id).chmod(WORK_MODE)  # mkdir's mode is subject to the umask
+        _make_with_mode(layout.work(snapshot_id), WORK_MODE)
 
 
 def delete(path: Path) -> bool:
@@ -122,6 +108,11 @@ def overlay_options(
     if (modules / "overlay/parameters/index").exists():
         options.append("index=off")
     return tuple(options)
+
+
+def _make_with_mode(path: Path, mode: int) -> None:
+    path.mkdir()
+    path.chmod(mode)  # mkdir's mode is subject to the umask
 
 
 def _statuses(path: Path) -> Iterator[os.stat_result]:

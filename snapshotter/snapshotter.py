@@ -197,8 +197,11 @@ class Snapshotter:
             FailedPrecondition: it is committed, or this node refuses its recipe.
             Unavailable: its root is thin and cannot be had now.
         """
-        with self._uses.shared(self._store.get(key).id):
+        snapshot_id = self._store.get(key).id
+        with self._uses.shared(snapshot_id):
             own, *chain = self._store.chain(key)
+            if own.id != snapshot_id:
+                raise NotFound(f"snapshot {key}: was removed in the meantime")
             if own.info.kind is Kind.COMMITTED:
                 raise FailedPrecondition(f"snapshot {key}: is committed and cannot be mounted")
             below = _Below.of(chain)
@@ -298,18 +301,17 @@ class Snapshotter:
     def _owner(self, below: _Below, root: Root | None) -> Owner | None:
         """Tell whose a new snapshot's root directory is: that of the nearest one below.
 
-        Only upon a thin root its permissions are taken over too; for ordinary snapshots
-        containerd does not.
+        Its permissions are not taken over, upon a thin root neither: containers see 0755 there
+        with containerd's own snapshotters, and images whose own root is 0700 rely on it.
         """
         if below.nearest is None:
             return None
         if root is not None and len(below.ids) == 1:
             return _root_owner(root)
         try:
-            owner = Owner.of(self._layout.fs(below.nearest))
+            return Owner.of(self._layout.fs(below.nearest))
         except FileNotFoundError as error:
             raise NotFound("the parent was removed in the meantime") from error
-        return owner.with_mode(directories.FS_MODE) if root is None else owner
 
     def _mounts(
         self, kind: Kind, snapshot_id: int, below: _Below, root: Root | None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from snapshotter.filters import Selector, parse_filter, parse_filters
@@ -26,6 +26,7 @@ def quote_bytes(text: str) -> str:
     return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
 
 
+@settings(deadline=None)  # other work on the machine is no failure
 @given(st.lists(selectors, min_size=1, max_size=4))
 def test_what_is_quoted_comes_back_unchanged(wanted: list[Selector]) -> None:
     text = ",".join(
@@ -35,6 +36,7 @@ def test_what_is_quoted_comes_back_unchanged(wanted: list[Selector]) -> None:
     assert parse_filter(text) == tuple(wanted)
 
 
+@settings(deadline=None)  # other work on the machine is no failure
 @given(name=texts, value=texts.filter(bool), other=texts)
 def test_equality_finds_exactly_the_snapshots_with_that_label(
     name: str, value: str, other: str
@@ -45,6 +47,7 @@ def test_equality_finds_exactly_the_snapshots_with_that_label(
     assert parse_filters([f"labels.{quote(name)}!={quote(other)}"])(info) == (value != other)
 
 
+@settings(deadline=None)  # other work on the machine is no failure
 @given(st.text() | st.text('ab"\\/|.,=!~ xu0', max_size=20))
 @example('"')
 @example('"\\')

@@ -43,9 +43,10 @@ def test_a_read_only_snapshot_has_no_work_directory(layout: Layout) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files away")
-def test_owner_and_permissions_are_taken_over(layout: Layout) -> None:
-    directories.make(layout, 1, writable=True, owner=Owner(12, 34, 0o2750))
-    assert Owner.of(layout.fs(1)) == Owner(12, 34, 0o2750)
+def test_the_owner_is_taken_over_and_the_mode_stays(layout: Layout) -> None:
+    directories.make(layout, 1, writable=True, owner=Owner(12, 34))
+    assert Owner.of(layout.fs(1)) == Owner(12, 34)
+    assert mode(layout.fs(1)) == 0o755
     assert mode(layout.work(1)) == 0o711
 
 

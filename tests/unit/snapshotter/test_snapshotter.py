@@ -82,15 +82,17 @@ def test_upon_an_ordinary_snapshot_the_owner_is_taken_over_and_the_mode_is_not(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files away")
-def test_upon_a_thin_root_owner_and_mode_are_taken_over_also_higher_up(bench: Bench) -> None:
+def test_upon_a_thin_root_the_owner_is_taken_over_also_higher_up_and_the_mode_is_not(
+    bench: Bench,
+) -> None:
     bench.commit_thin("thin")
     os.chown(bench.roots.tree, 12, 34)
-    bench.roots.tree.chmod(0o1750)
+    bench.roots.tree.chmod(0o700)
     bench.commit_ordinary("above", "thin")
     bench.snapshotter.prepare("k", "above", {})
     for key in ("above", "k"):
         status = bench.fs(key).stat()
-        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (12, 34, 0o1750)
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (12, 34, 0o755)
 
 
 def test_a_commit_measures_and_the_active_key_is_gone(bench: Bench) -> None:
