@@ -2,10 +2,10 @@
 
 What they do and leave out has one reason each:
 
-- No sandboxing that makes a mount namespace (ProtectSystem=, PrivateTmp= …): the file systems
-  mounted by these services are for containerd and its containers.
-- KillMode=mixed: on stop only the main process hears SIGTERM, so it can drain and unmount while
-  its helpers still serve the FUSE mount; what is left is killed at the end of the time-out.
+- No sandboxing that makes a mount namespace (ProtectSystem=, PrivateTmp= …): what the daemon
+  mounts is for containerd and its containers, and the snapshotter names paths in it.
+- KillMode=mixed: on stop only the main process hears SIGTERM, so that it drains and unmounts in
+  its own order, whatever helpers (fusermount3, ctr) it runs; the rest is killed when it has ended.
 - Wants=, not Requires=: restarting the daemon must not restart the snapshotter, nor containerd.
 - RuntimeDirectoryPreserve=yes: systemd must not clear a directory that holds a live mount.
 - OOMScoreAdjust=: memory is better taken from one container than from what all of them read.
