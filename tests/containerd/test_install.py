@@ -126,6 +126,20 @@ def test_a_file_that_hides_the_plugin_is_noticed_before_anything_is_kept(image: 
     assert not (image / "etc/containerd/conf.d").exists()
 
 
+def test_the_same_is_noticed_when_the_users_imports_read_our_file_already(image: Path) -> None:
+    main = image / "etc/containerd/config.toml"
+    other = image / "etc/containerd/other.toml"
+    other.write_text('[proxy_plugins.thin]\ntype = "snapshot"\naddress = "/another.sock"\n')
+    imports = 'imports = ["conf.d/thinfs.toml", "other.toml"]'
+    main.write_text(main.read_text().replace("version = 2", f"version = 2\n{imports}"))
+    ran = install(image, "--yes")
+    assert ran.returncode == 2
+    assert "does not see the snapshotter" in ran.stderr
+    assert not (image / "etc/containerd/conf.d").exists()
+    other.write_text("")
+    assert install(image, "--yes").returncode == 0
+
+
 def test_a_configuration_that_containerd_refuses_is_left_alone(image: Path) -> None:
     main = image / "etc/containerd/config.toml"
     text = main.read_text().replace("version = 2", 'version = 2\noom_score = "high"')

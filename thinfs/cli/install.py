@@ -118,7 +118,8 @@ def command(
         _show(made, report)
     if report.applied:
         _confirm(yes=yes, as_json=as_json)
-        checks = not uninstall and _can_check(containerd_version)
+        touched = {step.path for step in made.steps} & {layout.drop_in, layout.containerd_config}
+        checks = touched and not uninstall and _can_check(containerd_version)
         machine.apply(made, layout.containerd_config, probe.require_accepted if checks else None)
     if as_json:
         print(msgspec.json.encode(report).decode())

@@ -64,8 +64,9 @@ class Machine:
 
         Args:
             plan: made from what :meth:`read` gave.
-            checked: the file that ``check`` looks at before it takes its name.
-            check: called with a candidate beside that file; raises to refuse it.
+            checked: the file that ``check`` looks at.
+            check: called with a candidate beside that file before it takes its name, or with the
+                file itself at the end when it does not change; raises to refuse.
 
         Raises:
             StoreError: a file cannot be written or was changed meanwhile.
@@ -79,6 +80,8 @@ class Machine:
                     self._try(self.path(step.path), step.after, check)
                 done.append(step)
                 self._put(step.path, step.after, step.like)
+            if check is not None and checked not in {step.path for step in plan.steps}:
+                check(self.path(checked))
         except BaseException:
             for step in reversed(done):
                 self._put(step.path, step.before)
