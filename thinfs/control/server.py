@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import hypercorn.config
@@ -199,10 +200,11 @@ def _metrics_route(driven: Driven) -> Route:
 
 async def _body(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_REQUEST_BYTES:
-            raise FormatError(f"a request of more than {MAX_REQUEST_BYTES} bytes")
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_REQUEST_BYTES:
+                raise FormatError(f"a request of more than {MAX_REQUEST_BYTES} bytes")
     return bytes(body)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import weakref
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -23,6 +24,7 @@ from thinfs.roots.opening import catalog_digest, root_id
 from thinfs.roots.records import RootRecord
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from thinfs.oci.recipe import Recipe
@@ -80,7 +82,7 @@ class Roots:
         self._trees = trees
         self._known: dict[str, RootRecord] = {}
         self._open: dict[str, OpenRoot] = {}
-        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+        self._locks: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
         self._giving_slots = trio.Lock()
 
     def roots(self) -> list[Root]:
@@ -120,7 +122,7 @@ class Roots:
         recipe = parse_recipe(text.encode())
         digest = catalog_digest(recipe)
         root = root_id(digest)
-        async with self._lock(root).lock:
+        async with self._alone(root):
             self._refuse_namesake(root, digest)
             if root in self._open:
                 await self._claim(root, holder, text)
@@ -180,7 +182,7 @@ class Roots:
     async def _release(self, holder: str, *, keep: str) -> None:
         for root in [root for root, record in self._known.items() if holder in record.holders]:
             if root != keep:
-                async with self._lock(root).lock:
+                async with self._alone(root):
                     await self._drop(root, holder)
 
     async def _drop(self, root: str, holder: str) -> None:
@@ -202,7 +204,7 @@ class Roots:
 
     async def _restore(self, root: str, *, cached_only: bool) -> None:
         try:
-            async with self._lock(root).lock:
+            async with self._alone(root):
                 record = self._known.get(root)
                 if record is None or root in self._open:
                     return
@@ -218,8 +220,12 @@ class Roots:
         self._open[root.id] = root
         log.info("attached %s (%s)", root.id, root.recipe.origin)
 
-    def _lock(self, root: str) -> _Lock:
-        return self._locks.setdefault(root, _Lock())
+    @asynccontextmanager
+    async def _alone(self, root: str) -> AsyncIterator[None]:
+        """Have one root's lock; it is forgotten when no task has or wants it."""
+        lock = self._locks.setdefault(root, trio.Lock())
+        async with lock:
+            yield
 
     def _value(self, root: str) -> Root:
         directory = str(self._trees / root)
@@ -231,10 +237,3 @@ class Roots:
             origin=self._open[root].recipe.origin,
             holders=list(self._known[root].holders),
         )
-
-
-class _Lock:
-    """One root's lock; forgotten when no task has or wants it."""
-
-    def __init__(self) -> None:
-        self.lock = trio.Lock()
