@@ -110,6 +110,17 @@ def overlay_options(
     return tuple(options)
 
 
+def thin_overlay_options(modules: Path = Path("/sys/module")) -> tuple[str, ...]:
+    """Give the options that an overlay upon a thin root needs besides.
+
+    Its lower and upper directories are on different file systems. Without ``xino=on`` (where the
+    kernel knows it) files would then have another ``st_dev`` than the directory they are in,
+    and ``tar --one-file-system``, ``rsync -x`` and ``du -x`` would leave them out.
+    """
+    has_xino = (modules / "overlay/parameters/xino_auto").exists()
+    return ("xino=on",) if has_xino else ()
+
+
 def _make_with_mode(path: Path, mode: int) -> None:
     path.mkdir()
     path.chmod(mode)  # mkdir's mode is subject to the umask

@@ -64,7 +64,7 @@ def mounts(
         snapshot_id: of the snapshot itself.
         parents: ids below it, the nearest first.
         root: the thin root that stands for the last of ``parents``, if it is a thin layer.
-        options: what every overlay gets on this machine.
+        options: what this overlay gets on this machine, whatever its layers.
     """
     if not parents:
         return (_bind(str(layout.fs(snapshot_id)), writable=kind is Kind.ACTIVE),)

@@ -63,7 +63,13 @@ def opened(root: Path, roots: Roots) -> Iterator[Snapshotter]:
     with _locked(root / "lock"):
         store = Metastore(root / "metadata.sqlite")
         try:
-            snapshotter = Snapshotter(layout, store, roots, options=directories.overlay_options())
+            snapshotter = Snapshotter(
+                layout,
+                store,
+                roots,
+                options=directories.overlay_options(),
+                thin_options=directories.thin_overlay_options(),
+            )
             snapshotter.delete_orphans()
             yield snapshotter
         finally:

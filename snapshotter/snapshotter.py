@@ -104,6 +104,7 @@ class Snapshotter:
         store: what is remembered about them; the caller closes it.
         roots: the daemon.
         options: what every overlay gets on this machine.
+        thin_options: what overlays upon thin roots get besides.
         clock: gives nanoseconds since 1970.
     """
 
@@ -114,12 +115,14 @@ class Snapshotter:
         roots: Roots,
         *,
         options: Sequence[str] = (),
+        thin_options: Sequence[str] = (),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._layout = layout
         self._store = store
         self._roots = roots
         self._options = tuple(options)
+        self._thin_options = tuple(thin_options)
         self._clock = clock
         self._uses = Uses()
 
@@ -316,7 +319,8 @@ class Snapshotter:
     def _mounts(
         self, kind: Kind, snapshot_id: int, below: _Below, root: Root | None
     ) -> tuple[Mount, ...]:
-        return mounts(self._layout, kind, snapshot_id, below.ids, root=root, options=self._options)
+        options = self._options if root is None else (*self._options, *self._thin_options)
+        return mounts(self._layout, kind, snapshot_id, below.ids, root=root, options=options)
 
     def _delete_orphan(self, snapshot_id: int) -> None:
         with self._uses.sole(snapshot_id) as mine:

@@ -5,17 +5,13 @@ A thin root is here a plain directory, so that a failure is the snapshotter's ow
 
 from __future__ import annotations
 
-import io
-import subprocess
-import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import needs
 from tests.support.containerd import CommandError, Containerd
-from tests.support.layouts import make_layout, tar_layer
+from tests.support.layouts import tar_layer
+from tests.support.look_image import compile_look, entry, import_image, layer, odd_layers, run
 from tests.support.plain_daemon import PlainDaemon
 from tests.support.snapshot_client import start_snapshotter
 from tests.support.snapshots import RECIPE
@@ -23,6 +19,7 @@ from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.processes import Process
 
@@ -30,18 +27,11 @@ pytestmark = pytest.mark.containerd
 
 ORDINARY = "example.test/ordinary:1"
 THIN = "example.test/thin:1"
-CONFIG = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/look"]}}
 
 
 @pytest.fixture(scope="module")
 def look(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A program that needs nothing else in its root file system."""
-    program = tmp_path_factory.mktemp("look") / "look"
-    source = Path(__file__).parent / "look.c"
-    subprocess.run(
-        [needs.command("cc", "gcc"), "-static", "-O1", "-o", program, source], check=True
-    )
-    return program.read_bytes()
+    return compile_look(tmp_path_factory.mktemp("look"))
 
 
 @pytest.fixture
@@ -69,66 +59,6 @@ def daemon(folder: Path, look: bytes) -> Iterator[PlainDaemon]:
     (root / "look").chmod(0o755)
     with PlainDaemon(folder / "daemon.sock", root) as running:
         yield running
-
-
-def layer(*entries: tarfile.TarInfo, program: bytes = b"") -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for entry in entries:
-            data = program if entry.name == "look" else b"x" * entry.size
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def entry(name: str, mode: int, **more: object) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.mode = mode
-    for attribute, value in more.items():
-        setattr(made, attribute, value)
-    return made
-
-
-def odd_layers(program: bytes) -> list[bytes]:
-    """Layers with all that makes stacking hard: owners, whiteouts, opaque directories, links."""
-    folder = tarfile.DIRTYPE
-    base = layer(
-        entry("./", 0o751, type=folder, uid=3, gid=4),
-        entry("etc", 0o755, type=folder),
-        *(entry(f"etc/{n}", 0o640, size=9) for n in ("changed", "owned", "deleted", "renamed")),
-        entry("old", 0o1777, type=folder),
-        entry("old/gone", 0o644, size=1),
-        entry("hidden", 0o644, size=1),
-        entry("look", 0o755),
-        program=program,
-    )
-    above = layer(
-        entry(".wh.hidden", 0o644),
-        entry("old", 0o700, type=folder, uid=5),
-        entry("old/.wh..wh..opq", 0o644),
-        entry("old/new", 0o4755, size=3, uid=5, gid=6),
-        entry("link", 0o777, type=tarfile.SYMTYPE, linkname="old/new"),
-        entry("old/hard", 0o4755, uid=5, gid=6, type=tarfile.LNKTYPE, linkname="old/new"),
-        entry("pipe", 0o600, type=tarfile.FIFOTYPE),
-        entry("null", 0o666, type=tarfile.CHRTYPE, devmajor=1, devminor=3),
-    )
-    return [base, above, tar_layer({"etc/top": b"top"})]
-
-
-def import_image(node: Containerd, snapshotter: str, name: str, layers: list[bytes]) -> None:
-    layout = node.folder / f"layout-{snapshotter}"
-    make_layout(layout, name, layers, CONFIG)
-    archive = node.folder / "image.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(layout, arcname="")
-    node.ctr("images", "import", "--snapshotter", snapshotter, archive)
-
-
-def run(node: Containerd, snapshotter: str, image: str, *words: str) -> list[str]:
-    """What the program prints in a new container, in order of names."""
-    name = f"c-{snapshotter}-{len(words)}"
-    options = ("--rm", "--snapshotter", snapshotter)
-    return sorted(node.ctr("run", *options, image, name, "/look", *words).splitlines())
 
 
 def leftovers(node: Containerd, folder: Path) -> list[str]:

@@ -74,9 +74,12 @@ class Bench:
     Args:
         folder: an empty folder, or that of an earlier bench, to open it again.
         options: what every overlay gets.
+        thin_options: what overlays upon thin roots get besides.
     """
 
-    def __init__(self, folder: Path, *, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, options: Sequence[str] = (), thin_options: Sequence[str] = ()
+    ) -> None:
         self.root = folder / "root"
         self.layout = Layout(self.root / "snapshots")
         self.layout.directory.mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,12 @@ class Bench:
         self.store = Metastore(self.root / "metadata.sqlite")
         self.time_ns = 1_000
         self.snapshotter = Snapshotter(
-            self.layout, self.store, self.roots, options=options, clock=self._tick
+            self.layout,
+            self.store,
+            self.roots,
+            options=options,
+            thin_options=thin_options,
+            clock=self._tick,
         )
 
     def _tick(self) -> int:

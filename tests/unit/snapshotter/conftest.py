@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, options=("index=off",))
+    made = Bench(tmp_path, options=("index=off",), thin_options=("xino=on",))
     yield made
     made.close()

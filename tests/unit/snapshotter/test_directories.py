@@ -94,3 +94,12 @@ def test_overlay_options_are_what_this_machine_needs_and_nothing_more(
     if has_index:
         (tmp_path / "overlay/parameters/index").write_text("Y\n")
     assert directories.overlay_options(tmp_path, tmp_path / "map") == wanted
+
+
+def test_an_overlay_upon_a_thin_root_has_one_device_number_where_the_kernel_can(
+    tmp_path: Path,
+) -> None:
+    assert directories.thin_overlay_options(tmp_path) == ()
+    (tmp_path / "overlay/parameters").mkdir(parents=True)
+    (tmp_path / "overlay/parameters/xino_auto").write_text("N\n")
+    assert directories.thin_overlay_options(tmp_path) == ("xino=on",)

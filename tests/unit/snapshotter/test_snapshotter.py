@@ -335,3 +335,13 @@ def test_a_view_cannot_be_committed(bench: Bench) -> None:
     bench.snapshotter.view("v", "base", {})
     with pytest.raises(FailedPrecondition):
         bench.snapshotter.commit("n", "v", {})
+
+
+def test_only_overlays_upon_thin_roots_get_the_options_for_these(bench: Bench) -> None:
+    bench.commit_ordinary("base")
+    bench.commit_thin("thin")
+    bench.commit_ordinary("above", "thin")
+    for parent, wanted in (("base", False), ("thin", True), ("above", True)):
+        (mount,) = bench.snapshotter.prepare(f"on {parent}", parent, {})
+        assert mount.options[0] == "index=off"
+        assert ("xino=on" in mount.options) == wanted
