@@ -15,14 +15,13 @@ from thinfs.cache.places import Kind
 from thinfs.cache.plan import Piece, ReadAhead, layout_digest, pieces
 from thinfs.cache.root import RootContents
 from thinfs.cache.shared import SharedContent
-from thinfs.cache.writer import Arrival, Writer
+from thinfs.cache.writer import Writer
 from thinfs.control.values import CacheStatus
 from thinfs.errors import FormatError, StoreError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catalog.model import Content
     from thinfs.cache.directory import NodeCache
     from thinfs.config import CacheConfig
     from thinfs.fetch.fetcher import Fetcher
@@ -118,14 +117,8 @@ class ContentStore:
         self.hits = 0
         self.misses = 0
         self.disk = Disk(works=cache.writable)
-        self.writer = Writer(cache, self.disk, self._acquire, self.release)
-        self.objects = Objects(
-            nursery,
-            fetcher,
-            config.memory_bytes,
-            arrived=self._arrived,
-            waiting=self.writer.waiting,
-        )
+        self.writer = Writer(cache, self.disk, self.acquire, self.release)
+        self.objects = Objects(nursery, fetcher, config.memory_bytes, self.writer)
         self._nursery = nursery
         self._cache = cache
         self._read_timeout_s = fetcher.read_timeout_s
@@ -144,10 +137,9 @@ class ContentStore:
         Raises:
             FormatError: the catalog is damaged or has no such content.
         """
-        with catalog_errors():
-            content = root.reader.content(content_id)
-        self._cache.notes.used(Kind.CONTENT, content.digest)
-        return Body(self, root, self._acquire(content))
+        shared = self.acquire(root, content_id)
+        self._cache.notes.used(Kind.CONTENT, shared.content.digest)
+        return Body(self, root, shared)
 
     async def status(self) -> CacheStatus:
         """Figures for the control API. Waits for the disk."""
@@ -174,7 +166,23 @@ class ContentStore:
             await self.drain()
             await self._flush()
 
-    # For bodies
+    # For bodies and the writer
+
+    def acquire(self, root: RootContents, content_id: int) -> SharedContent:
+        """The shared state of a content; give it back with :meth:`release`.
+
+        Raises:
+            FormatError: the catalog is damaged or has no such content.
+        """
+        with catalog_errors():
+            content = root.reader.content(content_id)
+        layout = layout_digest(content)
+        shared = self._shared.get(layout)
+        if shared is None:
+            shared = SharedContent(content, layout, self._cache, self.disk)
+            self._shared[layout] = shared
+        shared.users += 1
+        return shared
 
     def release(self, shared: SharedContent) -> None:
         """Give shared state back; the last one to do so closes its files."""
@@ -196,7 +204,8 @@ class ContentStore:
             ahead: objects behind the range to start fetching, too.
         """
         if await shared.look():
-            self._nursery.start_soon(self._finish, self._acquire(shared.content))
+            shared.users += 1
+            self._nursery.start_soon(self._finish, shared)
         result = bytearray(length)
         missing = [
             part
@@ -217,20 +226,6 @@ class ContentStore:
         )
 
     # Parts
-
-    def _acquire(self, content: Content) -> SharedContent:
-        """The shared state of a content; give it back with :meth:`release`."""
-        layout = layout_digest(content)
-        shared = self._shared.get(layout)
-        if shared is None:
-            shared = SharedContent(content, layout, self._cache, self.disk)
-            self._shared[layout] = shared
-        shared.users += 1
-        return shared
-
-    def _arrived(self, arrival: Arrival) -> None:
-        if self._cache.writable and not self.disk.paused:
-            self.writer.offer(arrival)
 
     def _fill_from_here(self, result: bytearray, shared: SharedContent, part: Piece) -> bool:
         data = self.objects.here(part.extent.object)

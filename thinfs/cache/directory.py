@@ -341,4 +341,4 @@ def write_draft(path: Path, body: bytes | memoryview) -> None:
         left = memoryview(body)
         while left:
             left = left[file.write(left) :]
-    path.chmod(CONTENT_MODE)  # whatever the umask
+        os.fchmod(handle, CONTENT_MODE)  # whatever the umask

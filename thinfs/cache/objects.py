@@ -15,9 +15,10 @@ from thinfs.errors import FormatError, ThinfsError
 from thinfs.fetch.gate import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from thinfs.cache.root import RootContents
+    from thinfs.cache.writer import Writer
     from thinfs.fetch.fetcher import Fetcher
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,7 @@ class Objects:
         nursery: where read-ahead runs.
         fetcher: brings what is not in memory.
         memory_bytes: how much is kept in memory.
-        arrived: is given what has been fetched, once; must not wait.
-        waiting: knows what has been given to ``arrived`` and is not on the disk yet.
+        writer: is given what has been fetched, and knows what is not on the disk yet.
     """
 
     def __init__(
@@ -45,15 +45,12 @@ class Objects:
         nursery: trio.Nursery,
         fetcher: Fetcher,
         memory_bytes: int,
-        *,
-        arrived: Callable[[Arrival], None],
-        waiting: Callable[[bytes], bytes | None],
+        writer: Writer,
     ) -> None:
         self._nursery = nursery
         self._fetcher = fetcher
         self._memory = MemoryObjects(memory_bytes)
-        self._arrived = arrived
-        self._waiting = waiting
+        self._writer = writer
         self._ahead: set[bytes] = set()
 
     @property
@@ -64,7 +61,7 @@ class Objects:
     def here(self, digest: bytes) -> bytes | None:
         """An object from memory, or ``None``."""
         data = self._memory.get(digest)
-        return data if data is not None else self._waiting(digest)
+        return data if data is not None else self._writer.waiting(digest)
 
     async def bring(self, root: RootContents, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Several objects at once, by digest; the first failure ends the wait for the others.
@@ -111,13 +108,17 @@ class Objects:
         data = self.here(digest)
         if data is not None:
             return data
+        await self._writer.room()
+        data = self.here(digest)  # it may have come while this waited
+        if data is not None:
+            return data
         with catalog_errors():
             ref = root.reader.object(digest)
         if ref is None:
             raise FormatError(f"the catalog has an extent in {digest.hex()}, but no such object")
         data = await self._fetcher.object(ref, root.sources, priority)
         if self._memory.put(digest, data):
-            self._arrived(Arrival(root, digest, data))
+            self._writer.offer(Arrival(root, digest, data))
         return data
 
 

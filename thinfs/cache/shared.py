@@ -50,6 +50,7 @@ class SharedContent:
         self._whole = -1
         self._partial: PartialFile | None = None
         self._opening = trio.Lock()
+        self._finished = False
         self.may_be_partial = not self.in_one_object and _fits(content, cache.largest_bytes)
         self._looked = not self.may_be_partial
 
@@ -137,6 +138,7 @@ class SharedContent:
                 partial.present.add(index)
                 break
             self._forget(partial)
+            self._finished = False
         await self.finish()
 
     async def finish(self) -> None:
@@ -145,11 +147,14 @@ class SharedContent:
         Raises:
             StoreError: the disk fails.
         """
-        partial = self._partial
-        if partial is None or not partial.complete:
-            return
+        async with self._opening:
+            if self._partial is not None and self._partial.complete and not self._finished:
+                await self._finish(self._partial)
+
+    async def _finish(self, partial: PartialFile) -> None:
         if await self._digest(partial) == self.content.digest:
             await self._disk.run(partial.publish)
+            self._finished = True
             return
         self.doubtful = True
         log.warning(
@@ -170,7 +175,6 @@ class SharedContent:
         return partial
 
     def _forget(self, partial: PartialFile) -> None:
-        partial.present = set()
         partial.close()
         self._partial = None
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from catalog.errors import CatalogError
-from thinfs.errors import StoreError
+from thinfs.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from catalog.model import Content, ContentRef
+    from catalog.model import ContentRef
     from thinfs.cache.directory import NodeCache
     from thinfs.cache.disk import Disk
     from thinfs.cache.root import RootContents
@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING: Final = 64
-"""Objects that wait to be written. When the disk falls further behind, what arrives is not
-kept: it is fetched again when it is needed again."""
+SLOW_DOWN_AT: Final = 64
+"""Objects that wait to be written before fetches wait for the disk."""
+
+MAX_WAITING: Final = 128
+"""Objects that wait to be written at most; what arrives then is not kept."""
+
+WAIT_FOR_DISK_S: Final = 1.0
+"""Longest time a fetch waits for a disk on which nothing moves; then nobody waits for it."""
 
 MAX_CONTENTS_IN_OBJECT: Final = 1 << 16
 """Contents of one object that are written; more than any converter puts into 1 MiB."""
@@ -48,7 +53,7 @@ class Writer:
     Args:
         cache: where to.
         disk: its thread.
-        acquire: gives the shared state of a large content.
+        acquire: gives the shared state of a large content, by its catalog and number.
         release: takes it back.
 
     Attributes:
@@ -59,7 +64,7 @@ class Writer:
         self,
         cache: NodeCache,
         disk: Disk,
-        acquire: Callable[[Content], SharedContent],
+        acquire: Callable[[RootContents, int], SharedContent],
         release: Callable[[SharedContent], None],
     ) -> None:
         self.skipped = 0
@@ -71,10 +76,22 @@ class Writer:
         self._unwritten: dict[bytes, bytes] = {}
         self._idle = trio.Event()
         self._idle.set()
+        self._moved = trio.Event()
+        self._stuck = False
+        self._held: tuple[RootContents, int, SharedContent] | None = None
+
+    async def room(self) -> None:
+        """Wait while the disk is far behind, unless nothing moves there at all."""
+        with trio.move_on_after(WAIT_FOR_DISK_S) as patience:
+            while len(self._unwritten) >= SLOW_DOWN_AT and not self._stuck:
+                patience.deadline = trio.current_time() + WAIT_FOR_DISK_S
+                await self._moved.wait()
+        if patience.cancelled_caught:
+            self._stuck = True
 
     def offer(self, arrival: Arrival) -> None:
         """Queue an object to be written; never waits."""
-        if arrival.digest in self._unwritten:
+        if arrival.digest in self._unwritten or not self._cache.writable or self._disk.paused:
             return
         try:
             self._send.send_nowait(arrival)
@@ -98,14 +115,21 @@ class Writer:
         async for arrival in self._receive:
             try:
                 await self._write(arrival)
-            except (StoreError, CatalogError) as error:
+            except (StoreError, FormatError, CatalogError) as error:
                 log.debug("object %s is not kept: %s", arrival.digest.hex(), error)
             except Exception:  # what cannot be kept must not end what is served
                 log.exception("object %s is not kept", arrival.digest.hex())
             finally:
                 del self._unwritten[arrival.digest]
-                if not self._unwritten:
-                    self._idle.set()
+                self._tell()
+
+    def _tell(self) -> None:
+        self._stuck = False
+        self._moved.set()
+        self._moved = trio.Event()
+        if not self._unwritten:
+            self._let_go()
+            self._idle.set()
 
     async def _write(self, arrival: Arrival) -> None:
         reader = arrival.root.reader
@@ -135,12 +159,27 @@ class Writer:
         return self._cache.add_contents(bodies)
 
     async def _keep_part(self, arrival: Arrival, ref: ContentRef) -> None:
-        shared = self._acquire(arrival.root.reader.content(ref.content_id))
-        try:
-            if shared.may_be_partial and not shared.doubtful:
-                await shared.keep(ref.extent, _run_of(arrival.data, ref))
-        finally:
-            self._release(shared)
+        shared = self._hold(arrival.root, ref.content_id)
+        if shared.may_be_partial and not shared.doubtful:
+            await shared.keep(ref.extent, _run_of(arrival.data, ref))
+
+    def _hold(self, root: RootContents, content_id: int) -> SharedContent:
+        """The shared state of a content, kept until another one comes or all is written.
+
+        The objects of a large content arrive one after the other, and to look up its thousands
+        of extents for each of them would take longer than writing.
+        """
+        if self._held is not None and self._held[:2] == (root, content_id):
+            return self._held[2]
+        self._let_go()
+        shared = self._acquire(root, content_id)
+        self._held = (root, content_id, shared)
+        return shared
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._release(self._held[2])
+            self._held = None
 
 
 def _run_of(data: bytes, ref: ContentRef) -> memoryview:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from thinfs.cache.disk import PAUSE_S
 from thinfs.cache.partial import PartialFile
 from thinfs.cache.places import Kind
 from thinfs.cache.plan import layout_digest
+from thinfs.cache.writer import MAX_WAITING, SLOW_DOWN_AT, WAIT_FOR_DISK_S
 from thinfs.config import CacheConfig, SourcesConfig
 from thinfs.errors import (
     FormatError,
@@ -442,6 +444,34 @@ async def test_a_failing_disk_is_reported_once_and_never_fails_a_reader(
         assert it.store.disk.works
         assert "what arrives is kept in the cache again" in caplog.messages
         assert it.kept(SMALL[3])
+
+
+async def test_fetches_wait_for_a_slow_disk_and_not_for_one_that_hangs(
+    path: Path, mock_clock: MockClock
+) -> None:
+    world = World()
+    numbers = [world.bundle(patterned(100, seed))[0] for seed in range(MAX_WAITING + 5)]
+    async with node(path, world) as it, trio.open_nursery() as nursery:
+        hangs = threading.Event()
+        nursery.start_soon(it.store.disk.run, hangs.wait)
+        for number in numbers[:SLOW_DOWN_AT]:
+            await it.read(number)
+        done: list[bytes] = []
+
+        async def read(number: int) -> None:
+            done.append(await it.read(number))
+
+        nursery.start_soon(read, numbers[SLOW_DOWN_AT])
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert done == []
+        mock_clock.jump(WAIT_FOR_DISK_S)
+        for number in numbers[SLOW_DOWN_AT + 1 :]:
+            await read(number)  # nothing has moved: nobody waits again
+        hangs.set()
+        await it.store.drain()
+        assert sorted(done) == sorted(world.bodies[n] for n in numbers[SLOW_DOWN_AT:])
+        assert it.store.writer.skipped == 4, "one is with the disk, the queue is full"
+        assert it.kept(world.bodies[numbers[SLOW_DOWN_AT]])
 
 
 async def test_without_a_writable_cache_everything_is_still_served(

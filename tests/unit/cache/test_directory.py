@@ -451,6 +451,23 @@ def test_an_evicted_partial_file_is_noticed_by_its_writer(
     part.close()
 
 
+def test_a_writer_of_an_evicted_file_leaves_the_one_that_took_its_place_alone(
+    opened: Callable[..., NodeCache],
+) -> None:
+    one, two = opened(), opened()
+    old = part_of(one, CONTENT)
+    with two.state.transaction() as db:
+        two.remove(db, Kind.PARTIAL, layout_digest(CONTENT))
+    new = part_of(two, CONTENT)
+    assert write(new, 0)
+    assert not write(old, 1)
+    assert two.usage() == (16 * KIB, 0)
+    old.discard()
+    assert write(new, 1)
+    old.close()
+    new.close()
+
+
 def test_a_growing_file_evicts_others_and_never_itself(
     opened: Callable[..., NodeCache], clock: Clock
 ) -> None:
