@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -453,7 +454,7 @@ async def test_fetches_wait_for_a_slow_disk_and_not_for_one_that_hangs(
     numbers = [world.bundle(patterned(100, seed))[0] for seed in range(MAX_WAITING + 5)]
     async with node(path, world) as it, trio.open_nursery() as nursery:
         hangs = threading.Event()
-        nursery.start_soon(it.store.disk.run, hangs.wait)
+        nursery.start_soon(it.store.disk.run, partial(hangs.wait, 30))
         for number in numbers[:SLOW_DOWN_AT]:
             await it.read(number)
         done: list[bytes] = []
@@ -465,6 +466,7 @@ async def test_fetches_wait_for_a_slow_disk_and_not_for_one_that_hangs(
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert done == []
         mock_clock.jump(WAIT_FOR_DISK_S)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         for number in numbers[SLOW_DOWN_AT + 1 :]:
             await read(number)  # nothing has moved: nobody waits again
         hangs.set()
