@@ -37,41 +37,54 @@ CREATE TABLE scratch.node (ino INTEGER PRIMARY KEY, mode, uid, gid, mtime_ns, si
     minor, digest BLOB, xattr_id, flags);
 CREATE TABLE scratch.name (parent, name, ino, PRIMARY KEY (parent, name)) WITHOUT ROWID;
 CREATE TABLE scratch.content (digest BLOB PRIMARY KEY, size, seq) WITHOUT ROWID;
-CREATE TABLE scratch.extent (seq, offset, object BLOB, object_offset, length,
+CREATE TABLE scratch.extent (seq, offset, object, object_offset, length,
     PRIMARY KEY (seq, offset)) WITHOUT ROWID;
-CREATE TABLE scratch.object (digest BLOB PRIMARY KEY, size, stored_size) WITHOUT ROWID;
-CREATE TABLE scratch.used_content (digest BLOB PRIMARY KEY, id) WITHOUT ROWID;
-CREATE TABLE scratch.used_object (digest BLOB PRIMARY KEY, id) WITHOUT ROWID;
+CREATE TABLE scratch.object (key INTEGER PRIMARY KEY, digest BLOB UNIQUE, size, stored_size);
+CREATE TABLE scratch.used_content (id INTEGER PRIMARY KEY, digest BLOB);
+CREATE TABLE scratch.place (id INTEGER PRIMARY KEY, size, seq);
+CREATE TABLE scratch.used_object (id INTEGER PRIMARY KEY, key UNIQUE);
 """
 
 _INSERT_NODE = "INSERT INTO scratch.node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
+_INSERT_OBJECT = """
+INSERT INTO scratch.object (digest, size, stored_size) VALUES (?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size, stored_size = excluded.stored_size
+WHERE size IS NULL
+"""
+
+# Rows go in sorted by digest, so that the ids SQLite gives are dense and in that order.
 _NUMBER_CONTENTS = """
-INSERT INTO scratch.used_content
-SELECT digest, row_number() OVER (ORDER BY digest)
-FROM (SELECT DISTINCT digest FROM scratch.node WHERE digest IS NOT NULL)
+INSERT INTO scratch.used_content (digest)
+SELECT digest FROM scratch.node WHERE digest IS NOT NULL GROUP BY digest ORDER BY digest
+"""
+
+_INDEX_CONTENTS = "CREATE INDEX scratch.content_number ON used_content (digest)"
+
+_PLACE_CONTENTS = """
+INSERT INTO scratch.place SELECT u.id, c.size, c.seq
+FROM scratch.used_content u LEFT JOIN scratch.content c ON c.digest = u.digest ORDER BY u.id
 """
 
 _NUMBER_OBJECTS = """
-INSERT INTO scratch.used_object
-SELECT digest, row_number() OVER (ORDER BY digest) FROM (
-    SELECT DISTINCT e.object AS digest FROM scratch.used_content u
-    JOIN scratch.content c ON c.digest = u.digest JOIN scratch.extent e ON e.seq = c.seq)
+INSERT INTO scratch.used_object (key) SELECT key FROM scratch.object WHERE key IN (
+    SELECT e.object FROM scratch.place p JOIN scratch.extent e ON e.seq = p.seq)
+ORDER BY digest
 """
 
 _UNKNOWN_CONTENT = """
-SELECT u.digest FROM scratch.used_content u LEFT JOIN scratch.content c ON c.digest = u.digest
-WHERE c.digest IS NULL LIMIT 1
-"""
-
-_WRONG_SIZE = """
-SELECT c.digest, n.size, c.size FROM scratch.node n
-JOIN scratch.content c ON c.digest = n.digest WHERE c.size <> n.size LIMIT 1
+SELECT u.digest FROM scratch.place p JOIN scratch.used_content u ON u.id = p.id
+WHERE p.seq IS NULL LIMIT 1
 """
 
 _UNKNOWN_OBJECT = """
-SELECT u.digest FROM scratch.used_object u LEFT JOIN scratch.object o ON o.digest = u.digest
-WHERE o.digest IS NULL LIMIT 1
+SELECT o.digest FROM scratch.used_object u JOIN scratch.object o ON o.key = u.key
+WHERE o.size IS NULL LIMIT 1
+"""
+
+_WRONG_SIZE = """
+SELECT c.digest, i.size, c.size FROM main.inode i JOIN main.content c ON c.id = i.content_id
+WHERE c.size <> i.size LIMIT 1
 """
 
 _OUTSIDE_OBJECT = """
@@ -88,19 +101,17 @@ _FILL = (
     """,
     "INSERT INTO main.entry SELECT parent, name, ino FROM scratch.name ORDER BY parent, name",
     """
-    INSERT INTO main.object SELECT u.id, u.digest, o.size, o.stored_size
-    FROM scratch.used_object u JOIN scratch.object o ON o.digest = u.digest ORDER BY u.digest
+    INSERT INTO main.object SELECT u.id, o.digest, o.size, o.stored_size
+    FROM scratch.used_object u JOIN scratch.object o ON o.key = u.key ORDER BY u.id
     """,
     """
-    INSERT INTO main.content SELECT u.id, u.digest, c.size
-    FROM scratch.used_content u JOIN scratch.content c ON c.digest = u.digest ORDER BY u.digest
+    INSERT INTO main.content SELECT u.id, u.digest, p.size
+    FROM scratch.used_content u JOIN scratch.place p ON p.id = u.id ORDER BY u.id
     """,
     """
-    INSERT INTO main.extent
-    SELECT u.id, e.offset, o.id, e.object_offset, e.length
-    FROM scratch.used_content u JOIN scratch.content c ON c.digest = u.digest
-    JOIN scratch.extent e ON e.seq = c.seq
-    JOIN scratch.used_object o ON o.digest = e.object ORDER BY u.digest, e.offset
+    INSERT INTO main.extent SELECT p.id, e.offset, o.id, e.object_offset, e.length
+    FROM scratch.place p JOIN scratch.extent e ON e.seq = p.seq
+    JOIN scratch.used_object o ON o.key = e.object ORDER BY p.id, e.offset
     """,
 )
 
@@ -133,7 +144,8 @@ class CatalogBuilder:
         self._names: list[tuple[int, bytes, int]] = []
         self._symlinks: list[tuple[int, bytes]] = []
         self._contents: list[tuple[bytes, int, int]] = []
-        self._extents: list[tuple[int, int, bytes, int, int]] = []
+        self._extents: list[tuple[int, int, int, int, int]] = []
+        self._object_keys: dict[bytes, int] = {}
         self._objects: list[tuple[bytes, int, int]] = []
         self._seq = 0
         self._numbered = False
@@ -166,8 +178,18 @@ class CatalogBuilder:
         xattr_id = self._xattrs.set_id(item.xattrs) if item.xattrs else 0
         self._nodes.append(
             (
-                *(ino, item.mode, item.uid, item.gid, item.mtime_ns, item.size, nlink),
-                *(item.major, item.minor, item.digest, xattr_id, item.flags),
+                ino,
+                item.mode,
+                item.uid,
+                item.gid,
+                item.mtime_ns,
+                item.size,
+                nlink,
+                item.major,
+                item.minor,
+                item.digest,
+                xattr_id,
+                item.flags,
             )
         )
         if item.target:
@@ -201,7 +223,8 @@ class CatalogBuilder:
         self._seq += 1
         self._contents.append((content.digest, content.size, self._seq))
         self._extents.extend(
-            (self._seq, e.offset, e.object, e.object_offset, e.length) for e in content.extents
+            (self._seq, e.offset, self._object_key(e.object), e.object_offset, e.length)
+            for e in content.extents
         )
         if len(self._contents) + len(self._extents) >= BATCH_ROWS:
             self._flush_contents()
@@ -211,6 +234,7 @@ class CatalogBuilder:
         if not self._numbered:
             self._flush_tree()
             self.db.execute(_NUMBER_CONTENTS)
+            self.db.execute(_INDEX_CONTENTS)
             self._numbered = True
 
     def uses(self, digest: bytes) -> bool:
@@ -227,6 +251,7 @@ class CatalogBuilder:
         self._number()
         for statement in _FILL:
             self.db.execute(statement)
+        self._refuse(_WRONG_SIZE, "file and content differ in size")
         self._refuse(_OUTSIDE_OBJECT, "an extent ends after its object")
         summary = self._describe()
         self.db.execute("COMMIT")
@@ -242,8 +267,8 @@ class CatalogBuilder:
     def _number(self) -> None:
         self.number_contents()
         self._flush_contents()
+        self.db.execute(_PLACE_CONTENTS)
         self._refuse(_UNKNOWN_CONTENT, "a file has a content that was never added")
-        self._refuse(_WRONG_SIZE, "file and content differ in size")
         self.db.execute(_NUMBER_OBJECTS)
         self._refuse(_UNKNOWN_OBJECT, "an extent lies in an object that was never added")
 
@@ -258,6 +283,20 @@ class CatalogBuilder:
         self.db.executemany("INSERT INTO main.meta VALUES (?, ?)", rows)
         return summary
 
+    def _object_key(self, digest: bytes) -> int:
+        """A small number for an object, known or not yet: extents come in runs of one object."""
+        key = self._object_keys.get(digest)
+        if key is None:
+            query = "SELECT key FROM scratch.object WHERE digest = ?"
+            row = self.db.execute(query, (digest,)).fetchone()
+            if row is None:
+                insert = "INSERT INTO scratch.object (digest) VALUES (?)"
+                row = (self.db.execute(insert, (digest,)).lastrowid,)
+            if len(self._object_keys) >= BATCH_ROWS:
+                self._object_keys.clear()
+            key = self._object_keys[digest] = row[0]
+        return key
+
     def _flush_tree(self) -> None:
         self.db.executemany(_INSERT_NODE, self._nodes)
         self.db.executemany("INSERT INTO scratch.name VALUES (?, ?, ?)", self._names)
@@ -268,7 +307,7 @@ class CatalogBuilder:
 
     def _flush_contents(self) -> None:
         execute = self.db.executemany
-        execute("INSERT OR IGNORE INTO scratch.object VALUES (?, ?, ?)", self._objects)
+        execute(_INSERT_OBJECT, self._objects)
         execute("INSERT OR IGNORE INTO scratch.content VALUES (?, ?, ?)", self._contents)
         execute("INSERT INTO scratch.extent VALUES (?, ?, ?, ?, ?)", self._extents)
         self._objects.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from catalog.model import ROOT_INO
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from catalog.build import CatalogBuilder
 
-DIRECTORY = stat.S_IFDIR
+DIRECTORY: Final = stat.S_IFDIR
+FILE_TYPE: Final = 0o170000
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class Item:
     @property
     def is_directory(self) -> bool:
         """Whether it has children."""
-        return stat.S_IFMT(self.mode) == DIRECTORY
+        return self.mode & FILE_TYPE == DIRECTORY
 
 
 def emit(builder: CatalogBuilder, root: Item, children: Callable[[Item], list[Item]]) -> None:
@@ -83,8 +84,10 @@ class _Emission:
         while stack:
             parent, items = stack[-1]
             for item in items:
-                ino = self._place(parent, item)
-                if item.is_directory:
+                if item.mode & FILE_TYPE != DIRECTORY:
+                    self._place(parent, item)
+                else:
+                    ino = self._number(parent, item)
                     stack.append((ino, self._enter(ino, item)))
                     break
             else:
@@ -94,25 +97,25 @@ class _Emission:
 
     def _enter(self, ino: int, item: Item) -> Iterator[Item]:
         items = self._children(item)
-        subdirectories = sum(stat.S_IFMT(child.mode) == DIRECTORY for child in items)
+        subdirectories = sum(child.mode & FILE_TYPE == DIRECTORY for child in items)
         self._builder.inode(ino, item, 2 + subdirectories)
         return iter(items)
 
-    def _place(self, parent: int, item: Item) -> int:
-        """Give a name its inode number; 0 for a pending link, which has none."""
+    def _number(self, parent: int, item: Item) -> int:
+        self._last_ino += 1
+        self._builder.name(parent, item.name, self._last_ino)
+        return self._last_ino
+
+    def _place(self, parent: int, item: Item) -> None:
+        """Take a name of what is no directory, and its inode when this is its first name."""
         if item.mode == 0:
             self._builder.pending_link(parent, item.name, item.target)
-            return 0
-        known = self._links.get(item.link) if item.link is not None else None
-        if known is not None:
-            known[1] += 1
-            self._builder.name(parent, item.name, known[0])
-            return known[0]
-        self._last_ino += 1
-        ino = self._last_ino
-        self._builder.name(parent, item.name, ino)
+            return
         if item.link is not None:
-            self._links[item.link] = [ino, 1]
-        if not item.is_directory:
-            self._builder.inode(ino, item, 1)
-        return ino
+            known = self._links.get(item.link)
+            if known is not None:
+                known[1] += 1
+                self._builder.name(parent, item.name, known[0])
+                return
+            self._links[item.link] = [self._last_ino + 1, 1]
+        self._builder.inode(self._number(parent, item), item, 1)

@@ -2,6 +2,9 @@
 
 A layer may hold ``lib/x`` and never name ``lib``. Where ``lib`` is a symlink to ``usr/lib`` in the
 layers below, applying that layer follows the symlink: the file is at ``usr/lib/x`` in the end.
+(Unpackers that work on the whole tree do so: umoci, containerd's native snapshotter. containerd's
+overlayfs snapshotter applies a layer to an empty upper directory, sees no symlink there, and makes
+a directory that hides it: measured with containerd 1.6.20.)
 So the implied directory ``lib`` of that layer is *grafted*: hidden where it stands, and shown at
 the symlink's target by a source of its own, just below its layer (names that the layer itself
 has at the target go first).

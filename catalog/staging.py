@@ -122,17 +122,27 @@ class Staging:
         """Write what waits in memory."""
         self._db.executemany(
             _INSERT_INODE,
-            (
+            [
                 (
-                    *(ino, i.mode, i.uid, i.gid, i.mtime_ns, i.size, i.major, i.minor),
-                    *(i.digest, i.xattrs, i.target, i.flags),
+                    ino,
+                    i.mode,
+                    i.uid,
+                    i.gid,
+                    i.mtime_ns,
+                    i.size,
+                    i.major,
+                    i.minor,
+                    i.digest,
+                    i.xattrs,
+                    i.target,
+                    i.flags,
                 )
                 for ino, i in self._inodes.items()
-            ),
+            ],
         )
         self._db.executemany(
             "INSERT OR REPLACE INTO scratch.raw_name VALUES (?, ?, ?, ?, ?)",
-            ((*key, *value) for key, value in self._names.items()),
+            [(*key, *value) for key, value in self._names.items()],
         )
         self._names.clear()
         self._inodes.clear()

@@ -96,7 +96,7 @@ def applied(
     return disk, kept
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(THROUGH_SYMLINKS)
 def test_paths_through_symlinks_of_lower_layers_lead_where_the_symlinks_point(
     image: list[list[Entry]],
@@ -107,7 +107,7 @@ def test_paths_through_symlinks_of_lower_layers_lead_where_the_symlinks_point(
         assert check(Path(name) / "root") == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(IMAGES, st.sampled_from([1, 3, 1000]))
 def test_a_merged_root_is_what_applying_the_layers_in_order_gives(
     image: list[list[Entry]], batch_rows: int
@@ -124,7 +124,7 @@ def test_a_merged_root_is_what_applying_the_layers_in_order_gives(
         assert described(folder / "root") == disk.described()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(IMAGES, st.integers(0, 3))
 def test_merging_in_two_steps_gives_the_same_bytes(image: list[list[Entry]], cut: int) -> None:
     _, layers = applied(image)
@@ -139,7 +139,7 @@ def test_merging_in_two_steps_gives_the_same_bytes(image: list[list[Entry]], cut
         assert (folder / "once").read_bytes() == (folder / "twice").read_bytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(ENTRIES, max_size=12))
 def test_the_bytes_of_a_catalog_do_not_depend_on_how_it_was_written(entries: list[Entry]) -> None:
     _, (layer,) = applied([entries])

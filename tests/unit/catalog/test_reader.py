@@ -267,6 +267,6 @@ def test_a_schema_that_is_no_text_is_damage(reader: CatalogReader) -> None:
     raw = reader.path.read_bytes()
     reader.close()
     assert raw.count(b"CREATE TABLE symlink") == 1
-    reader.path.write_bytes(raw.replace(b"CREATE TABLE symlink", b"CREATE TABLE \xffymlin\x80"))
+    reader.path.write_bytes(raw.replace(b"CREATE TABLE symlink", b"CREATE \xffABLE symlink"))
     with pytest.raises(DamagedCatalog):
         CatalogReader.open(reader.path)
