@@ -124,7 +124,7 @@ def test_mount_returns_when_it_serves_and_umount_ends_it(site: Site, root: MadeR
 @pytest.mark.parametrize(
     ("image", "code", "says"),
     [
-        ("{folder}/none.json", 2, "is not"),
+        ("{folder}/none.json", 3, "does not exist"),
         ("oci:{folder}/none:tag", 3, "does not exist"),
         ("{folder}/config.toml", 4, "thin.json is not a recipe"),
     ],

@@ -108,12 +108,6 @@ class Name(NamedTuple):
     cookie: int
 
 
-@dataclass(slots=True)
-class _OpenBody:
-    body: Body
-    handles: int
-
-
 class _NoBytes:
     """The body of an empty file."""
 
@@ -134,7 +128,8 @@ class FileSystem:
     def __init__(self, top: Served) -> None:
         self._slots = {0: top}
         self._changing = top.changing
-        self._bodies: dict[int, _OpenBody] = {}
+        self._handles: dict[int, int] = {}
+        self._bodies: dict[int, Body] = {}
 
     def attach(self, slot: int, served: Served) -> None:
         """Serve a tree. A slot is never given to another tree."""
@@ -145,8 +140,10 @@ class FileSystem:
     def detach(self, slot: int) -> None:
         """Stop serving a tree: its numbers are stale from now on, its bodies closed."""
         self._slots.pop(slot, None)
+        for inode in [inode for inode in self._handles if inode >> SLOT_BITS == slot]:
+            del self._handles[inode]
         for inode in [inode for inode in self._bodies if inode >> SLOT_BITS == slot]:
-            self._bodies.pop(inode).body.close()
+            self._bodies.pop(inode).close()
 
     def names_last(self, directory: int) -> bool:
         """Whether the names in a directory, and missing names, are the same for ever."""
@@ -213,39 +210,37 @@ class FileSystem:
         return next((value for key, value in self.xattrs(inode) if key == name), None)
 
     def open(self, inode: int) -> None:
-        """Get a regular file's body ready; :meth:`release` gives it up, once for each call.
+        """Note one more handle of a regular file; :meth:`release` takes it back.
 
-        Raises:
-            NotRegular: it is something else.
+        The body is opened when it is read: what the kernel still has in memory never is.
         """
-        opened = self._bodies.get(inode)
-        if opened is None:
-            self._bodies[inode] = self._open(inode)
-        else:
-            opened.handles += 1
+        self._served(inode)
+        self._handles[inode] = self._handles.get(inode, 0) + 1
 
     async def read(self, inode: int, offset: int, length: int) -> bytes:
         """Bytes of a file; fewer than ``length`` only at its end.
 
-        A file that this process has not opened was opened by one before it, and is opened now.
+        The file may have been opened by a process before this one.
 
         Raises:
+            NotRegular: it is something else.
             ThinfsError: the bytes could not be had.
         """
-        opened = self._bodies.get(inode)
-        if opened is None:
-            opened = self._bodies[inode] = self._open(inode)
-        return await opened.body.read(offset, length)
+        body = self._bodies.get(inode)
+        if body is None:
+            body = self._bodies[inode] = self._open_body(inode)
+        return await body.read(offset, length)
 
     def release(self, inode: int) -> None:
-        """Give up one :meth:`open`."""
-        opened = self._bodies.get(inode)
-        if opened is None:
+        """Take back one :meth:`open`; the last one closes the body."""
+        left = self._handles.get(inode, 1) - 1
+        if left:
+            self._handles[inode] = left
             return
-        opened.handles -= 1
-        if opened.handles == 0:
-            del self._bodies[inode]
-            opened.body.close()
+        self._handles.pop(inode, None)
+        body = self._bodies.pop(inode, None)
+        if body is not None:
+            body.close()
 
     def totals(self) -> tuple[int, int]:
         """Bytes in files and inodes of all trees."""
@@ -254,8 +249,9 @@ class FileSystem:
 
     def close(self) -> None:
         """Close every body that is open."""
+        self._handles.clear()
         while self._bodies:
-            self._bodies.popitem()[1].body.close()
+            self._bodies.popitem()[1].close()
 
     def _served(self, inode: int) -> Served:
         served = self._slots.get(inode >> SLOT_BITS)
@@ -263,13 +259,13 @@ class FileSystem:
             raise StaleInode(f"inode {inode:#x} belongs to a tree that is not attached")
         return served
 
-    def _open(self, inode: int) -> _OpenBody:
+    def _open_body(self, inode: int) -> Body:
         node = self.node(inode)
         if not stat.S_ISREG(node.mode):
             raise NotRegular(f"inode {inode:#x} is no regular file")
         if node.content_id == 0:
-            return _OpenBody(_NoBytes(), 1)
-        return _OpenBody(self._served(inode).open_body(node.content_id), 1)
+            return _NoBytes()
+        return self._served(inode).open_body(node.content_id)
 
 
 def _inode(parent: int, node: Node) -> int:

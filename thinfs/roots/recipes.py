@@ -45,7 +45,8 @@ def find_recipe(name: str, config: Config) -> str:
         FormatError: it is an ordinary image, or its recipe is malformed.
         ThinfsError: whatever registries and layouts raise.
     """
-    data = _of_file(Path(name)) if Path(name).is_file() else _of_image(name, config)
+    is_path = name.startswith(("/", "./", "../")) or Path(name).is_file()
+    data = _of_file(Path(name)) if is_path else _of_image(name, config)
     parse_recipe(data)
     return data.decode()
 
@@ -72,6 +73,8 @@ def _of_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_RECIPE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} does not exist") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
 

@@ -176,10 +176,17 @@ async def test_a_body_is_opened_once_for_all_who_read_it(
     plain.open(3)
     plain.open(3)
     assert await plain.read(3, 1, 3) == b"oot"
+    assert await plain.read(3, 4, 9) == b":"
     plain.release(3)
     assert [body.closed for body in bodies.opened] == [0]
     plain.release(3)
     assert [body.closed for body in bodies.opened] == [1]
+
+
+def test_a_body_that_is_not_read_is_never_opened(plain: FileSystem, bodies: MemoryBodies) -> None:
+    plain.open(3)
+    plain.release(3)
+    assert bodies.opened == []
 
 
 async def test_a_handle_of_an_earlier_process_is_read(
@@ -199,21 +206,27 @@ async def test_an_empty_file_has_no_body_to_open(plain: FileSystem, bodies: Memo
 
 
 @pytest.mark.parametrize("inode", [ROOT_INO, 5])
-def test_only_regular_files_are_opened(plain: FileSystem, inode: int) -> None:
+async def test_only_regular_files_are_read(plain: FileSystem, inode: int) -> None:
     with pytest.raises(NotRegular):
-        plain.open(inode)
+        await plain.read(inode, 0, 1)
 
 
-def test_detaching_a_tree_closes_its_bodies(
+async def test_detaching_a_tree_closes_its_bodies(
     grown: FileSystem, forest: Forest, bodies: MemoryBodies
 ) -> None:
-    grown.open(inode_at(grown, b"trees", b"abc", b"etc", b"passwd"))
+    inode = inode_at(grown, b"trees", b"abc", b"etc", b"passwd")
+    grown.open(inode)
+    await grown.read(inode, 0, 1)
     forest.fell(grown, "abc")
     assert [body.closed for body in bodies.opened] == [1]
+    grown.release(inode)
+    with pytest.raises(StaleInode):
+        grown.open(inode)
 
 
-def test_closing_closes_every_body(plain: FileSystem, bodies: MemoryBodies) -> None:
+async def test_closing_closes_every_body(plain: FileSystem, bodies: MemoryBodies) -> None:
     plain.open(3)
+    await plain.read(3, 0, 1)
     plain.close()
     assert [body.closed for body in bodies.opened] == [1]
 
