@@ -7,8 +7,11 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class PlainDaemon:
@@ -17,18 +20,22 @@ class PlainDaemon:
     Args:
         address: the control socket to make.
         directory: what stands for every root.
+        on_attach: called before an attach is answered.
 
     Attributes:
         holders: recipes by holder.
     """
 
-    def __init__(self, address: Path, directory: Path) -> None:
+    def __init__(
+        self, address: Path, directory: Path, on_attach: Callable[[], object] = lambda: None
+    ) -> None:
         self.holders: dict[str, str] = {}
         daemon = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                on_attach()
                 daemon.holders[body["holder"]] = body["recipe"]
                 self._answer(200, daemon.root(directory))
 

@@ -19,6 +19,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from snapshotter.api import snapshots_pb2 as pb
 from snapshotter.metastore import Metastore
 from snapshotter.mounts import Layout
+from tests.support.plain_daemon import PlainDaemon
 from tests.support.processes import accepts
 from tests.support.snapshot_client import Client, start_snapshotter, status
 from tests.support.snapshots import RECIPE, disagreements, orphans
@@ -250,26 +251,26 @@ def test_the_socket_of_a_killed_server_is_replaced(folder: Path) -> None:
 
 
 def test_sigterm_lets_the_calls_under_way_finish_and_takes_the_socket_away(folder: Path) -> None:
-    # A daemon that answers when it is told to: the call is under way for as long as we like.
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(folder / "daemon.sock"))
-    listener.listen()
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        assert answer.wait(60)
+
     process = start_snapshotter(folder)
-    with Client(folder / "s.sock") as client, ThreadPoolExecutor() as pool, listener:
+    with (
+        PlainDaemon(folder / "daemon.sock", folder, wait),
+        Client(folder / "s.sock") as client,
+        ThreadPoolExecutor() as pool,
+    ):
         commit_thin(client)
         call = pool.submit(client.prepare, "k", "thin")
-        daemon, _ = listener.accept()
-        with daemon:
-            ending = pool.submit(process.stop)
-            wait_until(lambda: "ending:" in process.tail(), "the server to hear SIGTERM")
-            answer = (
-                f'{{"id":"ab","mode":"tree","lowerdir":"{folder}","directory":"{folder}",'
-                '"origin":"","holders":[]}'
-            ).encode()
-            head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(answer)}\r\n\r\n".encode()
-            daemon.sendall(head + answer)
-            assert f"lowerdir={folder}" in call.result()
-            assert ending.result() == 0
+        assert asked.wait(60)
+        ending = pool.submit(process.stop)
+        wait_until(lambda: "ending:" in process.tail(), "the server to hear SIGTERM")
+        answer.set()
+        assert f"lowerdir={folder}" in call.result()
+        assert ending.result() == 0
     assert not (folder / "s.sock").exists()
 
 
