@@ -88,14 +88,16 @@ class Containerd:
     def start(self) -> None:
         """Start, or start again after :meth:`kill`."""
         self._process = Process(
-            ["containerd", "--config", self._config], folder=self.folder, name="containerd"
+            ["containerd", "--config", self._config, "--log-level", "warn"],
+            folder=self.folder,
+            name="containerd",
         )
         self._process.wait_ready(lambda: accepts(self.address), "the socket")
         self._process.wait_ready(lambda: self._ctr("version").returncode == 0, "an answer")
 
     def tail(self) -> str:
         """The end of containerd's log."""
-        return self._process.tail() if self._process else ""
+        return self._process.tail(STDERR_LINES) if self._process else ""
 
     def ctr(self, *args: str | Path, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run ctr; its standard output.

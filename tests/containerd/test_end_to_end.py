@@ -1,0 +1,246 @@
+"""From an image to running containers, with real programs at every step.
+
+One node for all of it: thinfs daemon, thin-snapshotter, and a containerd with both thin and
+overlayfs. What unpackers that are not ours make of an image is the measure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import sweep
+from tests.support.containerd import Containerd
+from tests.support.daemons import Node
+from tests.support.odd_image import UNNAMED, odd_image, odd_image_without_cross_links
+from tests.support.processes import free_port
+from tests.support.redis_client import ask, is_ready
+from tests.support.redis_image import redis_image
+from tests.support.treediff import compare, scan
+from tests.support.unpack import by_umoci, import_image, mounted, scratch_disk
+from tests.support.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.image_cache import Layout
+    from tests.support.treediff import Difference
+
+pytestmark = [pytest.mark.containerd, pytest.mark.slow, pytest.mark.timeout(900)]
+
+THIN = "docker.io/library/redis:thin"
+
+# What umoci does otherwise than a container engine: pax records without a value delete.
+UMOCI = {(b"xattrs/empty-value", "xattrs")}
+# What containerd does otherwise than a full unpack: it drops trusted xattrs (it fears for
+# overlayfs' own), bounds times at 1970, and gives directories that a layer changes without
+# naming them the time of the unpack. overlayfs counts names that a whiteout hides.
+CONTAINERD = {
+    (b"change", "mtime_ns"),
+    (b"change/opaque", "mtime_ns"),
+    (b"hard", "mtime_ns"),
+    (b"hard/pair", "links"),
+    (b"links", "mtime_ns"),
+    (b"special", "mtime_ns"),
+    (b"times/before-1970", "mtime_ns"),
+    (b"xattrs", "xattrs"),
+    (b"xattrs/symlink", "xattrs"),
+    (b"xattrs/trusted", "xattrs"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What runs.
+
+    Attributes:
+        disk: takes xattrs of any size; everything is on it.
+        node: daemon and snapshotter.
+        containerd: with the snapshotters thin and overlayfs.
+    """
+
+    disk: Path
+    node: Node
+    containerd: Containerd
+
+    def convert(self, image: Layout, name: str) -> str:
+        """Convert into the node's repository and containerd; gives the thin image's name."""
+        self.node.thinfs(
+            *("convert", image.source, "--name", name, "--json", "--containerd"),
+            *("--containerd-address", self.containerd.address),
+            *("--namespace", self.containerd.namespace),
+        )
+        return name
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    folder = sweep.make_folder("e2e")
+    with contextlib.ExitStack() as stack:
+        stack.callback(sweep.sweep_folder, folder)
+        disk = stack.enter_context(scratch_disk(folder))
+        node = stack.enter_context(Node(disk / "n"))
+        snapshotters = {"thin": node.snapshotter_socket}
+        containerd = stack.enter_context(Containerd(disk / "c", snapshotters=snapshotters))
+        yield World(disk, node, containerd)
+
+
+@pytest.fixture
+def thin(world: World) -> str:
+    """The thin image of Redis, known to containerd."""
+    return world.convert(redis_image(), THIN)
+
+
+@pytest.fixture
+def clean(world: World) -> Iterator[World]:
+    """The world, without the containers that a test leaves."""
+    yield world
+    for name in world.containerd.nerdctl("ps", "--all", "--quiet").split():
+        world.containerd.nerdctl("rm", "--force", "--volumes", name)
+    for name in world.containerd.ctr("containers", "list", "--quiet").split():
+        world.containerd.remove_container(name)
+
+
+def nerdctl_run(world: World, image: str, name: str, snapshotter: str = "thin") -> int:
+    """Start Redis with nerdctl; the port on which it answers."""
+    port = free_port()
+    world.containerd.nerdctl(
+        *(f"--snapshotter={snapshotter}", "run", "--detach", f"--name={name}", "--net=host"),
+        *("--pull=never", image, "redis-server", "--port", str(port), "--save", ""),
+    )
+    wait_until(lambda: is_ready(port), f"Redis in {name}")
+    return port
+
+
+def run_once(world: World, image: str, snapshotter: str, script: str) -> str:
+    """The output of a shell in a container of ``image`` that goes when it ends."""
+    return world.containerd.nerdctl(
+        *(f"--snapshotter={snapshotter}", "run", "--rm", "--net=host", "--pull=never"),
+        *("--user=root", "--entrypoint=/bin/sh", image, "-c", script),
+    )
+
+
+def found(differences: list[Difference]) -> set[tuple[bytes, str]]:
+    return {(each.path, each.what) for each in differences}
+
+
+def test_ctr_runs_the_thin_image(clean: World, thin: str) -> None:
+    port = free_port()
+    clean.containerd.ctr(
+        *("run", "--detach", "--net-host", "--snapshotter=thin", thin, "by-ctr"),
+        *("redis-server", "--port", str(port), "--save", ""),
+    )
+    wait_until(lambda: is_ready(port), "Redis")
+    assert ask(port, "SET", "k", "v") == "+OK"
+
+
+def test_nerdctl_runs_two_containers_that_do_not_see_each_other(clean: World, thin: str) -> None:
+    one = nerdctl_run(clean, thin, "one")
+    other = nerdctl_run(clean, thin, "other")
+    assert ask(one, "SET", "k", "v") == "+OK"
+    assert ask(other, "GET", "k") == "$-1"
+    clean.containerd.nerdctl("exec", "--user=root", "one", "sh", "-c", "echo mine >/srv/note")
+    clean.containerd.nerdctl("exec", "--user=root", "one", "rm", "/etc/issue")
+    listed = clean.containerd.nerdctl("exec", "other", "ls", "/srv", "/etc/issue")
+    assert listed.split() == ["/etc/issue", "/srv:"]
+    assert [root["origin"] for root in clean.node.status()["roots"]] != []
+
+
+def test_a_commit_on_a_thin_image_runs_and_holds_only_the_change(clean: World, thin: str) -> None:
+    nerdctl = clean.containerd.nerdctl
+    nerdctl_run(clean, thin, "base")
+    nerdctl("exec", "--user=root", "base", "sh", "-c", "echo kept >/srv/note; rm -r /usr/games")
+    nerdctl("--snapshotter=thin", "commit", "base", "committed:1")
+    script = "cat /srv/note; test -e /usr/games || echo gone; redis-server --version"
+    answer = run_once(clean, "committed:1", "thin", script).splitlines()
+    assert answer[:2] == ["kept", "gone"]
+    assert answer[2].startswith("Redis server v=")
+    nerdctl_run(clean, "committed:1", "again")
+    nerdctl("rmi", "--force", "committed:1")
+
+
+def test_removing_image_and_containers_leaves_nothing(clean: World) -> None:
+    containerd = clean.containerd
+    containerd.remove_everything()
+    wait_until(lambda: _traces(clean) == [], "what other tests left to go")
+    image = clean.convert(redis_image(), "docker.io/library/redis:short-lived")
+    nerdctl_run(clean, image, "short-lived")
+    assert len(_traces(clean)) > 3
+    containerd.nerdctl("rm", "--force", "--volumes", "short-lived")
+    containerd.nerdctl("--snapshotter=thin", "image", "rm", image)
+    wait_until(lambda: _traces(clean) == [], "snapshots, folders, mounts and roots to go")
+
+
+def _traces(world: World) -> list[str]:
+    """Everything that an image and its containers have on a node, but for the node cache."""
+    ours = {world.disk, world.disk / "n/mnt"}
+    return [
+        *world.containerd.snapshots("thin"),
+        *(str(path) for path in (world.node.folder / "snapshots/snapshots").iterdir()),
+        *(str(path) for path in sweep.mounts_below(world.disk) if path not in ours),
+        *(root["id"] for root in world.node.status()["roots"]),
+    ]
+
+
+def test_an_ordinary_image_gives_the_same_tree_as_under_overlayfs(world: World) -> None:
+    image = odd_image_without_cross_links()
+    name = import_image(world.containerd, image, "thin")
+    import_image(world.containerd, image, "overlayfs")
+    with (
+        mounted(world.containerd, name, world.disk / "o/thin", "thin") as ours,
+        mounted(world.containerd, name, world.disk / "o/overlayfs", "overlayfs") as theirs,
+    ):
+        times = {path for path, entry in scan(ours).items() if entry.type == "directory"}
+        assert b"bodies/sparse" in scan(ours)
+        assert compare(ours, theirs, unpredictable_mtimes=times) == []
+    world.containerd.ctr("images", "remove", "--sync", name)
+
+
+def test_an_ordinary_image_runs_and_commits_as_under_overlayfs(clean: World) -> None:
+    image = import_image(clean.containerd, redis_image(), "thin")
+    import_image(clean.containerd, redis_image(), "overlayfs")
+    # but for /etc, where nerdctl mounts files of its own
+    show = "-type d -printf '%p %m %U %G\\n' -o -printf '%p %y %s %m %U %G %T@ %l\\n'"
+    script = f"cd /; find usr var data {show} | sort"
+    listings = [run_once(clean, image, each, script) for each in ("thin", "overlayfs")]
+    assert listings[0].splitlines() == listings[1].splitlines()
+    for snapshotter in ("thin", "overlayfs"):
+        nerdctl_run(clean, image, f"on-{snapshotter}", snapshotter)
+        clean.containerd.nerdctl("exec", "-u=root", f"on-{snapshotter}", "touch", "/srv/x")
+        clean.containerd.nerdctl(
+            f"--snapshotter={snapshotter}", "commit", f"on-{snapshotter}", f"{snapshotter}:1"
+        )
+        assert run_once(clean, f"{snapshotter}:1", snapshotter, "ls /srv").split() == ["x"]
+        clean.containerd.nerdctl("rmi", "--force", f"{snapshotter}:1")
+    clean.containerd.ctr("images", "remove", "--sync", image)
+
+
+@pytest.mark.parametrize("active", [False, True], ids=["view", "container"])
+def test_the_thin_tree_of_redis_equals_a_full_unpack(world: World, thin: str, active: bool) -> None:
+    folder = world.disk / f"redis-{active}"
+    unpacked = by_umoci(redis_image(), folder)
+    with mounted(world.containerd, thin, folder / "m", "thin", active=active) as ours:
+        assert compare(ours, unpacked, unpredictable_mtimes={b"."}) == []
+    world.containerd.ctr("images", "remove", "--sync", thin)
+
+
+def test_the_thin_tree_of_every_odd_entry_equals_a_full_unpack(world: World) -> None:
+    unpacked = by_umoci(odd_image(), world.disk / "u-odd")
+    thin = world.convert(odd_image(), "docker.io/library/odd:thin")
+    with mounted(world.containerd, thin, world.disk / "m-odd", "thin") as ours:
+        assert found(compare(ours, unpacked, unpredictable_mtimes=UNNAMED)) == UMOCI
+
+
+def test_the_thin_tree_of_odd_entries_equals_what_containerd_unpacks(world: World) -> None:
+    image = odd_image_without_cross_links()
+    thin = world.convert(image, "docker.io/library/odd-plain:thin")
+    full = import_image(world.containerd, image, "overlayfs")
+    with (
+        mounted(world.containerd, thin, world.disk / "p/thin", "thin") as ours,
+        mounted(world.containerd, full, world.disk / "p/overlayfs", "overlayfs") as theirs,
+    ):
+        assert found(compare(ours, theirs, unpredictable_mtimes=UNNAMED)) == CONTAINERD
