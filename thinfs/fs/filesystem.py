@@ -11,9 +11,11 @@ Nothing here waits but :meth:`FileSystem.read`; names and attributes come from l
 from __future__ import annotations
 
 import stat
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from thinfs.errors import ThinfsError
 from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ _NUMBER: Final = (1 << SLOT_BITS) - 1
 
 OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 """What overlayfs would take as orders; an image's own are never passed on."""
+
+FAIL_AGAIN_S: Final = 1.0
+"""How long a failed read is remembered, for the kernel's second try, which follows at once."""
 
 DOTS: Final = 2
 """Cookies that ``.`` and ``..`` take before the tree's own."""
@@ -123,13 +128,16 @@ class FileSystem:
 
     Args:
         top: the tree in slot 0, which holds the mountpoint. Only its directories may change.
+        now: a clock, in seconds.
     """
 
-    def __init__(self, top: Served) -> None:
+    def __init__(self, top: Served, now: Callable[[], float] = time.monotonic) -> None:
         self._slots = {0: top}
         self._changing = top.changing
         self._handles: dict[int, int] = {}
         self._bodies: dict[int, Body] = {}
+        self._failed: dict[int, tuple[int, float, ThinfsError]] = {}
+        self._now = now
 
     def attach(self, slot: int, served: Served) -> None:
         """Serve a tree. A slot is never given to another tree."""
@@ -226,10 +234,26 @@ class FileSystem:
             NotRegular: it is something else.
             ThinfsError: the bytes could not be had.
         """
+        self._fail_again(inode, offset)
         body = self._bodies.get(inode)
         if body is None:
             body = self._bodies[inode] = self._open_body(inode)
-        return await body.read(offset, length)
+        try:
+            return await body.read(offset, length)
+        except ThinfsError as error:
+            self._failed[inode] = (offset, self._now() + FAIL_AGAIN_S, error)
+            raise
+
+    def _fail_again(self, inode: int, offset: int) -> None:
+        """Answer the kernel's own second try as the first one.
+
+        When reading ahead fails, the kernel asks once more for the page that the reader wants:
+        without this its reader waits twice for a repository that does not answer.
+        """
+        if self._failed and (failed := self._failed.pop(inode, None)) is not None:
+            first, until, error = failed
+            if first <= offset and self._now() < until:
+                raise error
 
     def release(self, inode: int) -> None:
         """Take back one :meth:`open`; the last one closes the body."""
@@ -238,6 +262,7 @@ class FileSystem:
             self._handles[inode] = left
             return
         self._handles.pop(inode, None)
+        self._failed.pop(inode, None)
         body = self._bodies.pop(inode, None)
         if body is not None:
             body.close()

@@ -20,6 +20,7 @@ import trio
 from thinfs.errors import MissingError, StoreError, UsageError
 from thinfs.fs import mountinfo
 from thinfs.fs.adapter import Adapter
+from thinfs.fs.tuning import tune
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -99,7 +100,7 @@ async def mounted(
             serving = Serving(mountpoint, adapter)
             nursery.start_soon(serving.run)
             await _first_answer(mountpoint)
-            raise_read_ahead(mountpoint, options.read_ahead_kib)
+            tune(mountinfo.at(mountpoint)[-1].device, options.read_ahead_kib)
             log.info("serving %s", mountpoint)
             yield serving
             nursery.cancel_scope.cancel()
@@ -181,19 +182,6 @@ def unmount(mountpoint: Path) -> None:
         _detach(mountpoint)
     else:
         _fusermount("-u", "-z", "--", str(mountpoint))
-
-
-def raise_read_ahead(mountpoint: Path, kib: int) -> None:
-    """Let the kernel read far ahead on the mount: 128 KiB are too few for one round trip each.
-
-    Only root may; for others it stays as it is.
-    """
-    major, minor = mountinfo.at(mountpoint)[-1].device
-    knob = Path(f"/sys/class/bdi/{major}:{minor}/read_ahead_kb")
-    try:
-        knob.write_text(str(kib))
-    except OSError as error:
-        log.debug("read-ahead stays as it is: %s: %s", knob, error.strerror)
 
 
 def _init(adapter: Adapter, mountpoint: Path, options: MountOptions) -> None:

@@ -5,9 +5,10 @@ import stat
 import pytest
 
 from catalog.model import ROOT_INO
-from tests.support.trees import MemoryBodies, MemoryTree, node
+from tests.support.trees import MemoryBodies, MemoryBody, MemoryTree, node
+from thinfs.errors import TransportError
 from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
-from thinfs.fs.filesystem import DOTS, MAX_SLOT, SLOT_BITS, FileSystem, Served
+from thinfs.fs.filesystem import DOTS, FAIL_AGAIN_S, MAX_SLOT, SLOT_BITS, FileSystem, Served
 from thinfs.fs.forest import Forest
 
 REGULAR = stat.S_IFREG | 0o644
@@ -203,6 +204,64 @@ async def test_an_empty_file_has_no_body_to_open(plain: FileSystem, bodies: Memo
     assert await plain.read(4, 0, 10) == b""
     plain.release(4)
     assert bodies.opened == []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class BrokenBody(MemoryBody):
+    """Fails while ``broken``; counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(b"root:")
+        self.broken = True
+        self.asked = 0
+
+    async def read(self, offset: int, length: int, /) -> bytes:
+        self.asked += 1
+        if self.broken:
+            raise TransportError("nobody answers")
+        return await super().read(offset, length)
+
+
+async def test_the_kernels_second_try_does_not_wait_again() -> None:
+    clock, body = Clock(), BrokenBody()
+    filesystem = FileSystem(Served(small_tree(), lambda _: body), clock)
+    filesystem.open(3)
+    for _ in range(2):
+        with pytest.raises(TransportError, match="nobody answers"):
+            await filesystem.read(3, 0, 5)
+    assert body.asked == 1
+    body.broken = False
+    assert await filesystem.read(3, 0, 5) == b"root:"
+
+
+async def test_a_failure_is_soon_forgotten() -> None:
+    clock, body = Clock(), BrokenBody()
+    filesystem = FileSystem(Served(small_tree(), lambda _: body), clock)
+    filesystem.open(3)
+    with pytest.raises(TransportError):
+        await filesystem.read(3, 0, 5)
+    body.broken = False
+    clock.now += FAIL_AGAIN_S
+    assert await filesystem.read(3, 0, 5) == b"root:"
+
+
+async def test_a_new_reader_does_not_hear_of_an_old_failure() -> None:
+    body = BrokenBody()
+    filesystem = FileSystem(Served(small_tree(), lambda _: body), Clock())
+    filesystem.open(3)
+    with pytest.raises(TransportError):
+        await filesystem.read(3, 0, 5)
+    filesystem.release(3)
+    body.broken = False
+    filesystem.open(3)
+    assert await filesystem.read(3, 0, 5) == b"root:"
 
 
 @pytest.mark.parametrize("inode", [ROOT_INO, 5])
