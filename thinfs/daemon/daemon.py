@@ -126,8 +126,11 @@ class _Shelf:
 
 
 async def _serve(config: Config, ready: Callable[[], None]) -> None:
-    mountpoint = await trio.to_thread.run_sync(_mountpoint, Path(config.daemon.mountpoint))
+    told = trio.CancelScope()
     async with trio.open_nursery() as nursery, open_node(config) as node:
+        # From here on a signal is an order to stop in order, also while we are still starting.
+        await nursery.start(until_signal, told)
+        mountpoint = await trio.to_thread.run_sync(_mountpoint, Path(config.daemon.mountpoint))
         forest = Forest(time.time_ns())
         filesystem = FileSystem(forest.served())
         options = MountOptions(read_ahead_kib=config.daemon.read_ahead_kib, privileged=True)
@@ -139,7 +142,7 @@ async def _serve(config: Config, ready: Callable[[], None]) -> None:
         ):
             notify("READY=1")
             ready()
-            await _until_told_to_stop(serving)
+            await _until_told_to_stop(serving, told)
             notify("STOPPING=1")
         nursery.cancel_scope.cancel()
 
@@ -178,13 +181,11 @@ async def _controlled(config: DaemonConfig, daemon: Daemon) -> AsyncIterator[Non
             socket.unlink(missing_ok=True)
 
 
-async def _until_told_to_stop(serving: Serving) -> None:
-    """Wait for a signal, or for the mount's end."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_signal, nursery.cancel_scope)
+async def _until_told_to_stop(serving: Serving, told: trio.CancelScope) -> None:
+    """Wait for a signal, which cancels ``told``, or for the mount's end."""
+    with told:
         await serving.ended.wait()
         log.warning("%s was unmounted by somebody: stopping", serving.mountpoint)
-        nursery.cancel_scope.cancel()
 
 
 def _lock(config: DaemonConfig, locks: contextlib.ExitStack) -> None:

@@ -62,9 +62,12 @@ def the_one_error(group: BaseExceptionGroup) -> BaseException:
     return error
 
 
-async def until_signal(cancel: trio.CancelScope) -> None:
-    """Cancel a scope when the process is told to stop."""
+async def until_signal(
+    cancel: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Cancel a scope, entered or not, when the process is told to stop."""
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        task_status.started()
         async for number in signals:
             log.info("%s: stopping", signal.Signals(number).name)
             cancel.cancel()
@@ -72,7 +75,7 @@ async def until_signal(cancel: trio.CancelScope) -> None:
 
 async def _serve(job: MountJob, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_signal, nursery.cancel_scope)
+        await nursery.start(until_signal, nursery.cancel_scope)
         async with open_node(job.config) as node:
             root = await node.opener.open(parse_recipe(job.recipe.encode()))
             assert root is not None
