@@ -52,9 +52,10 @@ def opaque(path: bytes) -> Entry:
 
 
 def content_of(entry: Entry) -> Content:
-    """A content for a file's body, all of it at the beginning of :data:`OBJECT`."""
+    """A content for a file's body: at the beginning of :data:`OBJECT`, then a hole."""
     assert entry.content is not None
-    return Content(entry.content, entry.size, (Extent(0, entry.size, OBJECT, 0),))
+    length = min(entry.size, OBJECT_BYTES)
+    return Content(entry.content, entry.size, (Extent(0, length, OBJECT, 0),))
 
 
 def write_layer(
