@@ -10,7 +10,7 @@ from thinfs.errors import UsageError
 from thinfs.serve.answer import etag_matches
 from thinfs.serve.published import IMMUTABLE, published
 from thinfs.serve.server import Address, parse_listen
-from thinfs.store.layout import catalog_path, layer_path, object_path, root_path
+from thinfs.store.layout import catalog_path, layer_path, metadata_path, object_path, root_path
 
 DIGESTS = st.binary(min_size=32, max_size=32)
 NAME = "ab" * 32
@@ -21,6 +21,7 @@ def test_everything_the_layout_names_is_public_and_immutable(digest: bytes) -> N
     for path in (
         object_path(digest),
         catalog_path(digest),
+        metadata_path(digest),
         layer_path(digest),
         root_path(digest),
     ):

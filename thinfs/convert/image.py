@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from thinfs.oci.model import Image, Layer
     from thinfs.oci.source import ImageSource
     from thinfs.store.local import LocalRepository
-    from thinfs.store.records import LayerRecord, RootRecord
+    from thinfs.store.records import LayerRecord, PublishedFile, RootRecord
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def convert_image(
 
 def _finished_root(image: Image, shop: Workshop) -> RootRecord | None:
     record = shop.repository.root_record(_raw(image.chain_id))
-    return record if record and shop.repository.has_catalog(record.catalog) else None
+    return record if record and shop.repository.has_root(record) else None
 
 
 def _record(layer: Layer, shop: Workshop) -> LayerRecord | None:
@@ -162,7 +162,6 @@ def _unpacked(layer: Layer, shop: Workshop) -> Path | None:
 
 def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
     base = url.rstrip("/")
-    catalog = BlobRef(root.catalog.digest, root.catalog.size, root.catalog.stored_size)
     return Recipe(
         version=RECIPE_VERSION,
         origin=f"{image.reference.partition('@')[0]}@{image.manifest_digest}",
@@ -174,9 +173,18 @@ def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
             for layer in image.layers
         ],
         thinfs=RecipeExtension(
-            repositories=[base], root=RecipeRoot(chain_id=image.chain_id, catalog=catalog)
+            repositories=[base],
+            root=RecipeRoot(
+                chain_id=image.chain_id,
+                catalog=_named(root.catalog),
+                metadata=_named(root.metadata),
+            ),
         ),
     )
+
+
+def _named(file: PublishedFile) -> BlobRef:
+    return BlobRef(digest=file.digest, size=file.size, stored_size=file.stored_size)
 
 
 def _raw(digest: str) -> bytes:

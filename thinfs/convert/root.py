@@ -6,6 +6,7 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from catalog.erofs import render
 from catalog.errors import CatalogError, DamagedCatalog, InvalidEntry
 from catalog.merge import merge
 from catalog.reader import CatalogReader
@@ -35,6 +36,7 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
     """
     name = chain_id.removeprefix("sha256:")
     target = workshop.work / f"root-{name}.sqlite"
+    metadata = workshop.work / f"root-{name}.erofs"
     try:
         with ExitStack() as stack:
             readers = [CatalogReader.open(path) for path in catalogs]
@@ -44,6 +46,7 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
         root = CatalogReader.open(target)
         try:
             stored_bytes = sum(ref.stored_size for ref in root.objects())
+            render(root, metadata)
         finally:
             root.close()
     except (InvalidEntry, DamagedCatalog) as error:
@@ -53,6 +56,7 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
     record = RootRecord(
         chain_id=chain_id,
         catalog=workshop.repository.publish_catalog(target, workshop.work),
+        metadata=workshop.repository.publish_metadata(metadata, workshop.work),
         content_bytes=summary.content_bytes,
         stored_bytes=stored_bytes,
     )

@@ -9,7 +9,8 @@ ignore and that names the merged root of the image::
       "thinfs": {
         "repositories": ["https://…"],
         "root": { "chain_id": "sha256:…",
-                  "catalog": { "digest": "sha256:…", "size": 123, "stored_size": 45 } } } }
+                  "catalog": { "digest": "sha256:…", "size": 123, "stored_size": 45 },
+                  "metadata": { "digest": "sha256:…", "size": 123, "stored_size": 45 } } } }
 
 Layers come base first. The ``url`` of a layer is ``<repository>/layers/<digest>``.
 """
@@ -58,16 +59,18 @@ class BlobRef(msgspec.Struct, frozen=True):
     stored_size: Annotated[int, msgspec.Meta(gt=0)]
 
 
-class RecipeRoot(msgspec.Struct, frozen=True):
+class RecipeRoot(msgspec.Struct, frozen=True, omit_defaults=True):
     """The merged root of all layers.
 
     Attributes:
         chain_id: the ChainID of the original image's layers (OCI image spec).
         catalog: the root tree's catalog.
+        metadata: the root tree as an EROFS image; without it, a node makes its own.
     """
 
     chain_id: Digest
     catalog: BlobRef
+    metadata: BlobRef | None = None
 
 
 class RecipeExtension(msgspec.Struct, frozen=True):

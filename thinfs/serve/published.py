@@ -21,7 +21,7 @@ REVALIDATE = "no-cache"
 JSON = "application/json"
 BYTES = "application/octet-stream"
 
-_FANNED_OUT = re.compile(r"(?:objects|catalogs)/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_FANNED_OUT = re.compile(r"(?:objects|catalogs|metadata)/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _RECORD = re.compile(r"(?:layers|roots)/([0-9a-f]{64})")
 _BLOB = re.compile(rf"{IMAGES_DIRECTORY}/blobs/sha256/([0-9a-f]{{64}})")
 _CHANGING = frozenset(

@@ -5,6 +5,7 @@ A repository is a directory of static files that any web server can serve::
     thinfs.json                     what this directory is, and the version of its format
     objects/<aa>/<sha256>           one zstd frame; named by its uncompressed bytes
     catalogs/<aa>/<sha256>          one zstd frame of a SQLite file; named by the SQLite file
+    metadata/<aa>/<sha256>          one zstd frame of an EROFS image; named by the EROFS image
     layers/<sha256>                 a layer record (JSON), named by the compressed layer's digest
     roots/<sha256>                  a root record (JSON), named by the ChainID of its layers
     oci/                            an OCI image layout with the thin images made here
@@ -38,6 +39,9 @@ the same object at another compression level, so it is a hint for plans and prog
 MAX_CATALOG_BYTES = 4 << 30
 """Largest uncompressed catalog a reader accepts."""
 
+MAX_METADATA_BYTES = 4 << 30
+"""Largest uncompressed metadata image a reader accepts."""
+
 REPOSITORY_FILE = "thinfs.json"
 INDEX_FILE = "index.sqlite"
 LOCK_FILE = "lock"
@@ -60,6 +64,11 @@ def object_path(digest: bytes) -> str:
 def catalog_path(digest: bytes) -> str:
     """Path of a published catalog below the repository."""
     return _fanned_out("catalogs", digest)
+
+
+def metadata_path(digest: bytes) -> str:
+    """Path of a published metadata image below the repository."""
+    return _fanned_out("metadata", digest)
 
 
 def layer_path(digest: bytes) -> str:

@@ -27,12 +27,13 @@ from thinfs.store.layout import (
     TEMPORARY_DIRECTORY,
     catalog_path,
     layer_path,
+    metadata_path,
     object_path,
     root_path,
 )
 from thinfs.store.records import (
-    CatalogRef,
     LayerRecord,
+    PublishedFile,
     RepositoryRecord,
     RootRecord,
     check_format,
@@ -41,14 +42,14 @@ from thinfs.store.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import msgspec
 
 COPY_BYTES = 1 << 20
-CATALOG_LEVEL = 9
-"""zstd level of catalogs: made once, on every node's way to a first start."""
+METADATA_LEVEL = 9
+"""zstd level of catalogs and metadata images: made once, on every node's way to a first start."""
 
 T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -128,13 +129,7 @@ class LocalRepository:
 
         An empty file, what a power cut may leave of a fresh one, counts as not here.
         """
-        try:
-            size = (self.path / object_path(digest)).stat().st_size
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}") from error
-        return size or None
+        return self._size(object_path(digest))
 
     def put_object(self, digest: bytes, frame: bytes, work: Path) -> tuple[int, bool]:
         """Store an object's zstd frame.
@@ -150,43 +145,28 @@ class LocalRepository:
             new = _appear(temporary, target)
             return len(frame) if new else target.stat().st_size, new
 
-    def publish_catalog(self, file: Path, work: Path) -> CatalogRef:
+    def publish_catalog(self, file: Path, work: Path) -> PublishedFile:
         """Compress and store a finished catalog.
 
         Args:
             file: the SQLite file, complete and closed.
             work: the converter's directory for temporaries.
         """
-        temporary = work / f"{file.name}.zst"
-        digest = hashlib.sha256()
-        size = file.stat().st_size
-        compressor = zstandard.ZstdCompressor(level=CATALOG_LEVEL, write_checksum=True)
-        with (
-            _disk(temporary),
-            file.open("rb") as source,
-            temporary.open("wb") as sink,
-            compressor.stream_writer(sink, size=size, closefd=False) as writer,
-        ):
-            while block := source.read(COPY_BYTES):
-                digest.update(block)
-                writer.write(block)
-        target = self.path / catalog_path(digest.digest())
-        with _disk(target):
-            _appear(temporary, target)
-            stored = target.stat().st_size
-        return CatalogRef(digest=f"sha256:{digest.hexdigest()}", size=size, stored_size=stored)
+        return self._publish(file, catalog_path, work)
 
-    def has_catalog(self, ref: CatalogRef) -> bool:
-        """Whether a catalog is here, with the size it was stored with."""
-        try:
-            found = (self.path / catalog_path(_raw(ref.digest))).stat().st_size
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}") from error
-        return found == ref.stored_size
+    def publish_metadata(self, file: Path, work: Path) -> PublishedFile:
+        """Compress and store a metadata image, as :meth:`publish_catalog` does a catalog."""
+        return self._publish(file, metadata_path, work)
 
-    def unpack_catalog(self, ref: CatalogRef, target: Path) -> bool:
+    def has_root(self, record: RootRecord) -> bool:
+        """Whether a root's catalog and metadata image are here, with the sizes they had."""
+        files = (
+            (record.catalog, catalog_path(_raw(record.catalog.digest))),
+            (record.metadata, metadata_path(_raw(record.metadata.digest))),
+        )
+        return all(self._size(path) == ref.stored_size for ref, path in files)
+
+    def unpack_catalog(self, ref: PublishedFile, target: Path) -> bool:
         """Write a published catalog's SQLite file to ``target``.
 
         Returns:
@@ -232,6 +212,34 @@ class LocalRepository:
                 raise StoreError(f"{self.path}: cannot write everything to disk: {reason}")
         finally:
             os.close(handle)
+
+    def _size(self, path: str) -> int | None:
+        try:
+            return (self.path / path).stat().st_size or None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}/{path}: {error.strerror}") from error
+
+    def _publish(self, file: Path, path_of: Callable[[bytes], str], work: Path) -> PublishedFile:
+        temporary = work / f"{file.name}.zst"
+        digest = hashlib.sha256()
+        size = file.stat().st_size
+        compressor = zstandard.ZstdCompressor(level=METADATA_LEVEL, write_checksum=True)
+        with (
+            _disk(temporary),
+            file.open("rb") as source,
+            temporary.open("wb") as sink,
+            compressor.stream_writer(sink, size=size, closefd=False) as writer,
+        ):
+            while block := source.read(COPY_BYTES):
+                digest.update(block)
+                writer.write(block)
+        target = self.path / path_of(digest.digest())
+        with _disk(target):
+            _appear(temporary, target)
+            stored = target.stat().st_size
+        return PublishedFile(digest=f"sha256:{digest.hexdigest()}", size=size, stored_size=stored)
 
     def _record(self, path: str, kind: type[T]) -> T | None:
         try:

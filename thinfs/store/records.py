@@ -20,12 +20,12 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 T = TypeVar("T")
 
 
-class CatalogRef(msgspec.Struct, frozen=True):
-    """A published catalog.
+class PublishedFile(msgspec.Struct, frozen=True):
+    """A catalog or a metadata image, published as one zstd frame.
 
     Attributes:
-        digest: of the SQLite file.
-        size: bytes of the SQLite file.
+        digest: of the uncompressed file.
+        size: bytes of the uncompressed file.
         stored_size: bytes of the zstd frame.
     """
 
@@ -55,7 +55,7 @@ class LayerRecord(msgspec.Struct, frozen=True):
     diff_id: Digest
     size: Count
     tar_size: Count
-    catalog: CatalogRef
+    catalog: PublishedFile
 
 
 class RootRecord(msgspec.Struct, frozen=True):
@@ -64,12 +64,14 @@ class RootRecord(msgspec.Struct, frozen=True):
     Attributes:
         chain_id: OCI ChainID of the layers.
         catalog: the merged tree.
+        metadata: the same tree as an EROFS image.
         content_bytes: sum of its distinct contents.
         stored_bytes: sum of the objects they lie in, as stored.
     """
 
     chain_id: Digest
-    catalog: CatalogRef
+    catalog: PublishedFile
+    metadata: PublishedFile
     content_bytes: Count
     stored_bytes: Count
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from thinfs.errors import FormatError, MissingError, StoreError
-from thinfs.store.layout import catalog_path, layer_path, object_path
+from thinfs.store.layout import catalog_path, layer_path, metadata_path, object_path
 from thinfs.store.local import LocalRepository
-from thinfs.store.records import CatalogRef, LayerRecord
+from thinfs.store.records import LayerRecord, PublishedFile, RootRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CATALOG = CatalogRef(digest="sha256:" + "1" * 64, size=5, stored_size=4)
+CATALOG = PublishedFile(digest="sha256:" + "1" * 64, size=5, stored_size=4)
 
 
 def test_a_new_repository_says_what_it_is(tmp_path: Path) -> None:
@@ -82,7 +82,6 @@ def test_a_catalog_comes_back_as_it_was(tmp_path: Path) -> None:
         (work / "c").write_bytes(body)
         ref = repository.publish_catalog(work / "c", work)
         assert ref.digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
-        assert repository.has_catalog(ref)
         assert repository.unpack_catalog(ref, work / "d")
         assert (work / "d").read_bytes() == body
 
@@ -103,6 +102,28 @@ def test_a_damaged_catalog_is_noticed(tmp_path: Path, damage: str) -> None:
         else:
             file.unlink()
         assert not repository.unpack_catalog(ref, work / "d")
+
+
+def test_a_root_is_here_only_with_catalog_and_metadata(tmp_path: Path) -> None:
+    repository = LocalRepository.open_or_create(tmp_path)
+    with repository.converting() as work:
+        (work / "c").write_bytes(b"catalog")
+        (work / "m").write_bytes(b"metadata")
+        catalog = repository.publish_catalog(work / "c", work)
+        metadata = repository.publish_metadata(work / "m", work)
+    record = RootRecord(
+        chain_id="sha256:" + "3" * 64,
+        catalog=catalog,
+        metadata=metadata,
+        content_bytes=1,
+        stored_bytes=1,
+    )
+    assert repository.has_root(record)
+    file = tmp_path / metadata_path(bytes.fromhex(metadata.digest[7:]))
+    file.write_bytes(file.read_bytes()[:-1])
+    assert not repository.has_root(record)
+    file.unlink()
+    assert not repository.has_root(record)
 
 
 def test_records_come_back_and_damaged_ones_count_as_missing(tmp_path: Path) -> None:
