@@ -7,6 +7,7 @@ import json
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -15,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zstandard
 
-from tests.support.converted import files_of, recipe_of
+from catalog.erofs import walk
+from tests.support.converted import files_of, recipe_of, root_of
 from tests.support.layouts import blob_path, make_index, make_layout, put_image, tar_layer
 from tests.support.wait import wait_until
+from thinfs.store.layout import metadata_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from catalog.erofs import ImageNode
+    from catalog.model import Node
     from tests.support.layouts import Compression, Media
 
 BASE = {
@@ -85,6 +90,27 @@ def test_the_thin_image_names_the_layers_and_the_root(folder: Path) -> None:
     ]
     assert recipe["thinfs"]["repositories"] == ["https://images.example.org/thin"]
     assert recipe["thinfs"]["root"]["catalog"]["digest"] == done["images"][0]["catalog"]
+
+
+def test_the_metadata_image_shows_the_same_tree_as_the_catalog(folder: Path) -> None:
+    make_layout(folder / "in", "x", [tar_layer(BASE), tar_layer(TOP)])
+    done = convert(folder / "repo", f"oci:{folder}/in:x")
+    recipe: Any = recipe_of(folder / "repo" / "oci", done["name"])
+    named = recipe["thinfs"]["root"]["metadata"]
+    digest = bytes.fromhex(named["digest"].removeprefix("sha256:"))
+    frame = (folder / "repo" / metadata_path(digest)).read_bytes()
+    image = zstandard.decompress(frame)
+    assert (len(frame), len(image)) == (named["stored_size"], named["size"])
+    assert hashlib.sha256(image).digest() == digest
+    (folder / "image").write_bytes(image)
+    with root_of(folder / "repo", recipe["thinfs"]["root"]["catalog"]["digest"]) as root:
+        in_catalog = {(path, *_shape(node)) for path, node in root.walk()}
+    assert {(path, *_shape(node)) for path, node in walk(folder / "image")} == in_catalog
+
+
+def _shape(node: Node | ImageNode) -> tuple[int, int, int]:
+    """Mode, links, and bytes; directories take room in an image only."""
+    return node.mode, node.nlink, 0 if stat.S_ISDIR(node.mode) else node.size
 
 
 def test_a_second_conversion_reads_and_stores_nothing(folder: Path) -> None:
