@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -116,6 +116,9 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         mountpoint: where the FUSE file system is mounted; short, without "," and ":".
         socket: unix socket of the control API (mode 0600).
         state: directory of what must survive a restart.
+        root_mode: how containers get at roots. "native": from the kernel's own file systems,
+            the mount is asked only for what is not in the cache; "tree": from the mount alone;
+            "auto": native where this machine can, which is tried at start.
         metrics: "host:port" where Prometheus may scrape; empty: only on the socket.
         read_ahead_kib: the kernel's read-ahead on the mount.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -124,6 +127,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     mountpoint: str = msgspec.field(default_factory=lambda: str(_run_home() / "mnt"))
     socket: str = msgspec.field(default_factory=lambda: str(_run_home() / "daemon.sock"))
     state: str = msgspec.field(default_factory=lambda: str(_data_home() / "daemon"))
+    root_mode: Literal["auto", "native", "tree"] = "auto"
     metrics: str = ""
     read_ahead_kib: Positive = 4096
     log_level: str = "INFO"

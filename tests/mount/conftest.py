@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def site(folder: Path) -> Site:
+def root_mode(request: pytest.FixtureRequest) -> str:
+    """How the site's daemon serves roots."""
+    return str(getattr(request, "param", "auto"))
+
+
+@pytest.fixture
+def site(folder: Path, root_mode: str) -> Site:
     """An empty repository's place and a configuration; nothing runs yet."""
-    return Site(folder)
+    return Site(folder, daemon={"root_mode": root_mode})

@@ -36,6 +36,7 @@ def root(site: Site) -> MadeRoot:
     return site.root(tree(directory(b""), file(b"f", b"body\n"), *many_files(b"many", 300)))
 
 
+@pytest.mark.parametrize("root_mode", ["tree"], indirect=True)
 def test_roots_are_attached_and_detached(site: Site, root: MadeRoot) -> None:
     other = site.root(tree(directory(b""), file(b"g", b"other\n")), origin="test/other:1")
     with site.daemon(), site.client() as client:
@@ -114,6 +115,7 @@ def test_after_kill_9_the_next_daemon_sweeps_and_goes_on(site: Site, root: MadeR
     assert not is_mounted(site.mountpoint)
 
 
+@pytest.mark.parametrize("root_mode", ["tree"], indirect=True)
 def test_a_detached_root_gets_a_number_of_its_own_when_it_is_back(
     site: Site, root: MadeRoot
 ) -> None:

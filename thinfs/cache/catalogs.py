@@ -1,21 +1,22 @@
-"""Catalogs as files of this node: fetched once, verified, kept while a root needs them."""
+"""Catalogs and metadata images as files of this node: verified, kept while a root needs them."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from thinfs.cache.directory import write_draft
+from thinfs.cache.directory import CONTENT_MODE, write_draft
 from thinfs.cache.places import Kind, counted
 from thinfs.cache.state import delete_file, store_errors
 from thinfs.errors import IntegrityError
-from thinfs.store.layout import catalog_path
+from thinfs.store.layout import catalog_path, metadata_path
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from thinfs.cache.directory import NodeCache
@@ -25,31 +26,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PUBLISHED_AS: Final[dict[Kind, Callable[[bytes], str]]] = {
+    Kind.CATALOG: catalog_path,
+    Kind.METADATA: metadata_path,
+}
+"""Where a repository has files of a kind, by digest."""
+
 
 class CatalogStore:
-    """Files of catalogs.
+    """Files of catalogs, or of metadata images.
 
     Args:
         cache: where they are kept.
         disk: its thread, the one of :class:`thinfs.cache.contents.ContentStore`.
         fetcher: brings those that are not here.
+        kind: ``CATALOG`` or ``METADATA``.
     """
 
-    def __init__(self, cache: NodeCache, disk: Disk, fetcher: Fetcher) -> None:
+    def __init__(
+        self, cache: NodeCache, disk: Disk, fetcher: Fetcher, kind: Kind = Kind.CATALOG
+    ) -> None:
         self._cache = cache
         self._disk = disk
         self._fetcher = fetcher
+        self._kind = kind
+
+    async def kept(self, digest: bytes) -> Path | None:
+        """A file that is here, pinned from now on."""
+        return await self._disk.run(partial(kept_catalog, self._cache, digest, self._kind))
 
     async def file(
         self, digest: bytes, size: int, stored_size: int, sources: Sequence[Source]
     ) -> Path:
-        """A file with a catalog, from the cache or else from a repository.
+        """A file, from the cache or else from a repository.
 
         It is not evicted until :meth:`release`, or until this process ends.
 
         Args:
-            digest: of the SQLite file.
-            size: of the SQLite file.
+            digest: of the file.
+            size: of the file.
             stored_size: as published.
             sources: repositories to ask, in order.
 
@@ -57,36 +72,47 @@ class CatalogStore:
             StoreError: the disk has no room for it; without its catalog no root is served.
             ThinfsError: as :meth:`thinfs.fetch.fetcher.Fetcher.object`.
         """
-        kept = await self._disk.run(partial(kept_catalog, self._cache, digest))
+        kept = await self.kept(digest)
         if kept is not None:
             return kept
-        body = await self._fetcher.blob(
-            catalog_path(digest), digest, size, stored_size, sources=sources
-        )
-        log.info("catalog %s: fetched, %d bytes", digest.hex(), size)
-        return await self._disk.run(partial(keep_catalog, self._cache, digest, body))
+        path = PUBLISHED_AS[self._kind](digest)
+        body = await self._fetcher.blob(path, digest, size, stored_size, sources=sources)
+        log.info("%s %s: fetched, %d bytes", self._kind, digest.hex(), size)
+        return await self._disk.run(partial(keep_catalog, self._cache, digest, body, self._kind))
+
+    async def adopt(self, digest: bytes, made: Path) -> Path:
+        """Keep a file that was made in the cache's scratch folder, under its digest.
+
+        Raises:
+            IntegrityError: ``made`` is not what ``digest`` names.
+            StoreError: there is no room for it.
+        """
+        kept = await self.kept(digest)
+        if kept is not None:
+            return kept
+        return await self._disk.run(partial(adopt, self._cache, digest, made, self._kind))
 
     async def release(self, digest: bytes) -> None:
-        """Let a catalog be evicted."""
-        await self._disk.attempt(partial(release_catalog, self._cache, digest))
+        """Let a file be evicted."""
+        await self._disk.attempt(partial(release_catalog, self._cache, digest, self._kind))
 
 
-def kept_catalog(cache: NodeCache, digest: bytes) -> Path | None:
+def kept_catalog(cache: NodeCache, digest: bytes, kind: Kind = Kind.CATALOG) -> Path | None:
     """The file of a catalog that is here, pinned from now on."""
-    path = cache.places.file(Kind.CATALOG, digest)
+    path = cache.places.file(kind, digest)
     with cache.state.transaction() as db:
         if not path.exists():
-            delete_file(db, Kind.CATALOG, digest)
+            delete_file(db, kind, digest)
             return None
-        _pin(cache, db, digest)
+        _pin(cache, db, kind, digest)
         db.execute(
-            "UPDATE files SET last_use_ns = ? WHERE kind = 'catalog' AND digest = ?",
-            (cache.now_ns(), digest),
+            "UPDATE files SET last_use_ns = ? WHERE kind = ? AND digest = ?",
+            (cache.now_ns(), kind, digest),
         )
     return path
 
 
-def keep_catalog(cache: NodeCache, digest: bytes, body: bytes) -> Path:
+def keep_catalog(cache: NodeCache, digest: bytes, body: bytes, kind: Kind = Kind.CATALOG) -> Path:
     """Keep a catalog and pin it.
 
     Raises:
@@ -94,28 +120,48 @@ def keep_catalog(cache: NodeCache, digest: bytes, body: bytes) -> Path:
         StoreError: there is no room for it.
     """
     if hashlib.sha256(body).digest() != digest:
-        raise IntegrityError(f"these are not the bytes of catalog {digest.hex()}")
-    key = (Kind.CATALOG, digest)
-    with store_errors(cache.places.root):
-        # Pinned first: between its appearance and its pin nobody may evict it.
-        with cache.state.transaction() as db:
-            _pin(cache, db, digest)
-        with cache.pending({key: counted(len(body))}) as drafts:
-            write_draft(drafts[key], body)
-    return cache.places.file(*key)
+        raise IntegrityError(f"these are not the bytes of {kind} {digest.hex()}")
+    return _keep(cache, digest, kind, len(body), lambda draft: write_draft(draft, body))
 
 
-def release_catalog(cache: NodeCache, digest: bytes) -> None:
+def adopt(cache: NodeCache, digest: bytes, made: Path, kind: Kind) -> Path:
+    """Move a file in and pin it; raises as :func:`keep_catalog`."""
+    with store_errors(made), made.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").digest() != digest:
+            raise IntegrityError(f"{made} is not {kind} {digest.hex()}")
+        size = os.fstat(file.fileno()).st_size
+
+    def move(draft: Path) -> None:
+        made.rename(draft)
+        draft.chmod(CONTENT_MODE)
+
+    return _keep(cache, digest, kind, size, move)
+
+
+def release_catalog(cache: NodeCache, digest: bytes, kind: Kind = Kind.CATALOG) -> None:
     """Take this process' pin back."""
     with cache.state.transaction() as db:
         db.execute(
-            "DELETE FROM pins WHERE owner = ? AND kind = 'catalog' AND digest = ?",
-            (cache.owner, digest),
+            "DELETE FROM pins WHERE owner = ? AND kind = ? AND digest = ?",
+            (cache.owner, kind, digest),
         )
 
 
-def _pin(cache: NodeCache, db: sqlite3.Connection, digest: bytes) -> None:
+def _keep(
+    cache: NodeCache, digest: bytes, kind: Kind, size: int, write: Callable[[Path], None]
+) -> Path:
+    key = (kind, digest)
+    with store_errors(cache.places.root):
+        # Pinned first: between its appearance and its pin nobody may evict it.
+        with cache.state.transaction() as db:
+            _pin(cache, db, kind, digest)
+        with cache.pending({key: counted(size)}) as drafts:
+            write(drafts[key])
+    return cache.places.file(*key)
+
+
+def _pin(cache: NodeCache, db: sqlite3.Connection, kind: Kind, digest: bytes) -> None:
     db.execute(
-        "INSERT OR IGNORE INTO pins (owner, kind, digest) VALUES (?, 'catalog', ?)",
-        (cache.owner, digest),
+        "INSERT OR IGNORE INTO pins (owner, kind, digest) VALUES (?, ?, ?)",
+        (cache.owner, kind, digest),
     )

@@ -117,7 +117,8 @@ class ContentStore:
         self.hits = 0
         self.misses = 0
         self.disk = Disk(works=cache.writable)
-        self.writer = Writer(cache, self.disk, self.acquire, self.release)
+        self._roots: dict[str, RootContents] = {}
+        self.writer = Writer(cache, self.disk, self.acquire, self.release, self._roots.values)
         self.objects = Objects(nursery, fetcher, config.memory_bytes, self.writer)
         self._nursery = nursery
         self._cache = cache
@@ -140,6 +141,14 @@ class ContentStore:
         shared = self.acquire(root, content_id)
         self._cache.notes.used(Kind.CONTENT, shared.content.digest)
         return Body(self, root, shared)
+
+    def join(self, root_id: str, root: RootContents) -> None:
+        """Keep what belongs to a root from now on, whoever it was fetched for."""
+        self._roots[root_id] = root
+
+    def leave(self, root_id: str) -> None:
+        """Keep it no longer; its reader may be closed after the next :meth:`drain`."""
+        self._roots.pop(root_id, None)
 
     async def status(self) -> CacheStatus:
         """Figures for the control API. Waits for the disk."""

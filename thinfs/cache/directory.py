@@ -282,6 +282,11 @@ class NodeCache:
         with self.state.transaction() as db:
             db.execute("UPDATE about SET durable_id = max(durable_id, ?)", (last,))
 
+    @property
+    def scratch(self) -> Path:
+        """A folder of this process on the cache's disk; it goes when the process does."""
+        return self._own_folder
+
     # Parts
 
     @property

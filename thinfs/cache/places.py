@@ -5,6 +5,7 @@
     contents/<aa>/<sha256>   whole verified bodies, mode 0444
     partial/<sha256>         large contents that are partly here, named by their layout
     catalogs/<sha256>        verified SQLite files
+    metadata/<sha256>        metadata images
     tmp/<owner>/             what one process is writing; locked (flock) while it lives
     state.sqlite             sizes, uses, extents of partial contents
     lock                     held while a process opens the cache
@@ -29,6 +30,7 @@ class Kind(enum.StrEnum):
     CONTENT = "content"
     PARTIAL = "partial"
     CATALOG = "catalog"
+    METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,14 @@ class Places:
                 return self.root / "partial" / name
             case Kind.CATALOG:
                 return self.root / "catalogs" / name
+            case Kind.METADATA:
+                return self.root / "metadata" / name
 
     def folders(self) -> list[Path]:
         """Every folder that a cache has from its beginning."""
         fans = [self.contents / f"{high:02x}" for high in range(256)]
-        return [self.contents, self.root / "partial", self.root / "catalogs", self.temporary, *fans]
+        flat = [self.root / name for name in ("partial", "catalogs", "metadata")]
+        return [self.contents, *flat, self.temporary, *fans]
 
 
 def counted(size: int) -> int:

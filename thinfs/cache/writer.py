@@ -15,7 +15,7 @@ from catalog.errors import CatalogError
 from thinfs.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from catalog.model import ContentRef
     from thinfs.cache.directory import NodeCache
@@ -33,6 +33,9 @@ MAX_WAITING: Final = 128
 
 WAIT_FOR_DISK_S: Final = 1.0
 """Longest time a fetch waits for a disk on which nothing moves; then nobody waits for it."""
+
+MAX_OTHER_ROOTS: Final = 32
+"""Roots that are asked for further contents of an object; each takes about 0.1 ms."""
 
 MAX_CONTENTS_IN_OBJECT: Final = 1 << 16
 """Contents of one object that are written; more than any converter puts into 1 MiB."""
@@ -55,6 +58,7 @@ class Writer:
         disk: its thread.
         acquire: gives the shared state of a large content, by its catalog and number.
         release: takes it back.
+        roots: all roots for which contents are kept.
 
     Attributes:
         skipped: objects that were not written because too many waited.
@@ -66,12 +70,14 @@ class Writer:
         disk: Disk,
         acquire: Callable[[RootContents, int], SharedContent],
         release: Callable[[SharedContent], None],
+        roots: Callable[[], Iterable[RootContents]] = tuple,
     ) -> None:
         self.skipped = 0
         self._cache = cache
         self._disk = disk
         self._acquire = acquire
         self._release = release
+        self._roots = roots
         self._send, self._receive = trio.open_memory_channel[Arrival](MAX_WAITING)
         self._unwritten: dict[bytes, bytes] = {}
         self._idle = trio.Event()
@@ -132,16 +138,34 @@ class Writer:
             self._idle.set()
 
     async def _write(self, arrival: Arrival) -> None:
-        reader = arrival.root.reader
-        refs = list(islice(reader.contents_in(arrival.digest), MAX_CONTENTS_IN_OBJECT))
-        whole = [ref for ref in refs if ref.extent.length == ref.size]
+        found = self._contents_in(arrival)
+        whole = [ref for _, ref in found if ref.extent.length == ref.size]
         if whole:
             written = await self._disk.run(partial(self._keep_whole, arrival, whole))
             if written:
                 self._disk.wrote()
-        for ref in refs:
+        for root, ref in found:
             if ref.extent.length != ref.size:
-                await self._keep_part(arrival, ref)
+                await self._keep_part(root, arrival.data, ref)
+
+    def _contents_in(self, arrival: Arrival) -> list[tuple[RootContents, ContentRef]]:
+        """What lies in an object, by the catalog that it was asked for by, and by others.
+
+        Native roots find in the cache whatever they have in common with those.
+        """
+        found = [(arrival.root, ref) for ref in _refs(arrival.root, arrival.digest)]
+        known = {ref.digest for _, ref in found}
+        for root in islice(self._roots(), MAX_OTHER_ROOTS):
+            if root == arrival.root:
+                continue
+            try:
+                more = [ref for ref in _refs(root, arrival.digest) if ref.digest not in known]
+            except CatalogError as error:
+                log.debug("a catalog is not asked what is in %s: %s", arrival.digest.hex(), error)
+                continue
+            known.update(ref.digest for ref in more)
+            found += ((root, ref) for ref in more)
+        return found
 
     def _keep_whole(self, arrival: Arrival, refs: Sequence[ContentRef]) -> int:
         """In the disk's thread: check every content against its own digest, and keep it.
@@ -158,10 +182,10 @@ class Writer:
                 log.warning("the catalog is wrong about content %s: not kept", ref.digest.hex())
         return self._cache.add_contents(bodies)
 
-    async def _keep_part(self, arrival: Arrival, ref: ContentRef) -> None:
-        shared = self._hold(arrival.root, ref.content_id)
+    async def _keep_part(self, root: RootContents, data: bytes, ref: ContentRef) -> None:
+        shared = self._hold(root, ref.content_id)
         if shared.may_be_partial and not shared.doubtful:
-            await shared.keep(ref.extent, _run_of(arrival.data, ref))
+            await shared.keep(ref.extent, _run_of(data, ref))
 
     def _hold(self, root: RootContents, content_id: int) -> SharedContent:
         """The shared state of a content, kept until another one comes or all is written.
@@ -180,6 +204,10 @@ class Writer:
         if self._held is not None:
             self._release(self._held[2])
             self._held = None
+
+
+def _refs(root: RootContents, digest: bytes) -> list[ContentRef]:
+    return list(islice(root.reader.contents_in(digest), MAX_CONTENTS_IN_OBJECT))
 
 
 def _run_of(data: bytes, ref: ContentRef) -> memoryview:

@@ -50,6 +50,7 @@ def figures(status: Status) -> Table:
     rows = (
         ("daemon", f"thinfs {status.version}, process {status.pid}, up {ago(status.uptime_s)}"),
         ("mountpoint", status.mountpoint),
+        ("roots", f"{status.root_mode}: {status.root_mode_reason}"),
         ("cache", f"{size(cache.used_bytes)} of {size(cache.max_bytes)} in {cache.path}"),
         ("", f"{cache.contents} files, {cache.hits} hits, {cache.misses} misses"),
         ("fetched", f"{size(fetch.bytes)} in {fetch.requests} requests"),

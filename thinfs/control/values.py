@@ -107,6 +107,8 @@ class Status(msgspec.Struct, frozen=True):
         cache: the node cache.
         fetch: what came over the network.
         fuse_requests: requests served, by operation.
+        root_mode: ``tree`` or ``native``: how roots are served if nothing stands against it.
+        root_mode_reason: why, for a person.
     """
 
     version: str
@@ -117,6 +119,8 @@ class Status(msgspec.Struct, frozen=True):
     cache: CacheStatus
     fetch: FetchStatus
     fuse_requests: dict[str, int]
+    root_mode: str = "tree"
+    root_mode_reason: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -15,29 +15,35 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import thinfs
 from thinfs.cache import metrics as cache_metrics
+from thinfs.cache.root import RootContents
 from thinfs.control import server
 from thinfs.control.values import Status
 from thinfs.daemon.lock import only_one
 from thinfs.daemon.metrics import MountCollector
+from thinfs.daemon.modes import choose
 from thinfs.daemon.node import open_node
 from thinfs.daemon.notify import notify
 from thinfs.daemon.plain import the_one_error, until_signal
 from thinfs.errors import StoreError
 from thinfs.fetch import metrics as fetch_metrics
 from thinfs.fs.filesystem import FileSystem
-from thinfs.fs.forest import TREES, Forest
+from thinfs.fs.forest import Forest
 from thinfs.fs.mounting import MountOptions, mounted, prepare_mountpoint, sweep_dead_mounts
+from thinfs.roots.probe import WAYS
 from thinfs.roots.records import RootRecords
 from thinfs.roots.roots import Roots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from thinfs.config import Config, DaemonConfig
     from thinfs.control.values import Root
+    from thinfs.daemon.modes import Choice
     from thinfs.daemon.node import Node
     from thinfs.fs.mounting import Serving
     from thinfs.roots.opening import OpenRoot
+    from thinfs.roots.probe import Ability
+    from thinfs.roots.records import RootRecord
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +51,15 @@ SOCKET_PATH_BYTES: Final = 107
 """Longest path of a unix socket (unix(7))."""
 
 
-def run(config: Config, ready: Callable[[], None] = lambda: None) -> None:
+def run(
+    config: Config, ready: Callable[[], None] = lambda: None, ways: Sequence[Ability] = WAYS
+) -> None:
     """Be the daemon until SIGTERM, SIGINT or SIGHUP arrives, or somebody unmounts the mount.
 
     Args:
         config: all of it.
         ready: called once, when the mount and the control API answer.
+        ways: how native roots may be served, the best one first.
 
     Raises:
         ThinfsError: it could not start: the message says why.
@@ -58,7 +67,7 @@ def run(config: Config, ready: Callable[[], None] = lambda: None) -> None:
     with contextlib.ExitStack() as locks:
         _lock(config.daemon, locks)
         try:
-            trio.run(_serve, config, ready)
+            trio.run(_serve, config, ready, ways)
         except BaseExceptionGroup as group:
             raise the_one_error(group) from group
 
@@ -66,10 +75,11 @@ def run(config: Config, ready: Callable[[], None] = lambda: None) -> None:
 class Daemon:
     """What the control API drives: see :class:`thinfs.control.server.Driven`."""
 
-    def __init__(self, node: Node, roots: Roots, serving: Serving) -> None:
+    def __init__(self, node: Node, roots: Roots, serving: Serving, choice: Choice) -> None:
         self._node = node
         self._roots = roots
         self._serving = serving
+        self._choice = choice
         self._started = trio.current_time()
         self._registry = CollectorRegistry()
         adapter = serving.adapter
@@ -91,6 +101,8 @@ class Daemon:
             cache=await self._node.contents.status(),
             fetch=self._node.fetcher.counters.status(now),
             fuse_requests=dict(self._serving.adapter.requests),
+            root_mode=self._choice.mode,
+            root_mode_reason=self._choice.reason,
         )
 
     def roots(self) -> list[Root]:
@@ -111,7 +123,7 @@ class Daemon:
 
 
 class _Shelf:
-    """Shows open roots below ``/trees``."""
+    """Shows open roots below ``/trees``, and their contents below ``/contents``."""
 
     def __init__(self, node: Node, filesystem: FileSystem, forest: Forest) -> None:
         self._node = node
@@ -120,44 +132,51 @@ class _Shelf:
 
     def show(self, slot: int, root: OpenRoot) -> None:
         self._forest.plant(self._filesystem, slot, root.id, self._node.served(root))
+        self._node.contents.join(root.id, RootContents(root.reader, root.sources))
 
     def hide(self, root: OpenRoot) -> None:
+        self._node.contents.leave(root.id)
         self._forest.fell(self._filesystem, root.id)
 
 
-async def _serve(config: Config, ready: Callable[[], None]) -> None:
+async def _serve(config: Config, ready: Callable[[], None], ways: Sequence[Ability]) -> None:
     told = trio.CancelScope()
     async with trio.open_nursery() as nursery, open_node(config) as node:
         # From here on a signal is an order to stop in order, also while we are still starting.
         await nursery.start(until_signal, told)
         mountpoint = await trio.to_thread.run_sync(_mountpoint, Path(config.daemon.mountpoint))
         forest = Forest(time.time_ns())
-        filesystem = FileSystem(forest.served())
+        filesystem = FileSystem(forest.served(), contents=forest.contents)
+        choice = await choose(node, config.daemon.root_mode, mountpoint, ways)
         options = MountOptions(read_ahead_kib=config.daemon.read_ahead_kib, privileged=True)
         shelf = _Shelf(node, filesystem, forest)
         async with (
-            _roots(config, node, shelf, mountpoint, nursery) as roots,
+            _roots(config, node, shelf, choice) as (roots, missing),
             mounted(filesystem, mountpoint, options) as serving,
-            _controlled(config.daemon, Daemon(node, roots, serving)),
         ):
-            notify("READY=1")
-            ready()
-            await _until_told_to_stop(serving, told)
-            notify("STOPPING=1")
+            await roots.place_restored()
+            for record in missing:
+                nursery.start_soon(roots.bring_back, record)
+            async with _controlled(config.daemon, Daemon(node, roots, serving, choice)):
+                notify("READY=1")
+                ready()
+                await _until_told_to_stop(serving, told)
+                notify("STOPPING=1")
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def _roots(
-    config: Config, node: Node, shelf: _Shelf, mountpoint: Path, nursery: trio.Nursery
-) -> AsyncIterator[Roots]:
-    """The roots that were attached before are there before the mount is."""
+    config: Config, node: Node, shelf: _Shelf, choice: Choice
+) -> AsyncIterator[tuple[Roots, list[RootRecord]]]:
+    """The roots that were attached before are there before the mount is.
+
+    Gives them, and the records of those whose catalogs must be fetched first.
+    """
     records = await trio.to_thread.run_sync(RootRecords, Path(config.daemon.state))
-    roots = Roots(node.opener, records, shelf, mountpoint / TREES)
+    roots = Roots(node.opener, records, shelf, choice.places)
     try:
-        for record in await roots.restore():
-            nursery.start_soon(roots.bring_back, record)
-        yield roots
+        yield roots, await roots.restore()
     finally:
         with trio.CancelScope(shield=True):
             await roots.aclose()

@@ -85,6 +85,7 @@ class Node:
             open_body=partial(self.contents.open, contents),
             file_bytes=summary.file_bytes,
             inodes=summary.inodes,
+            contents=root.reader,
         )
 
 

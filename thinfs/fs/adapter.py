@@ -100,6 +100,11 @@ class Adapter(pyfuse3.Operations):
         """An inode's attributes."""
         return self._entry(inode, inode, self._fs.node(inode))
 
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """The kernel does not know these inodes any more, or less often. Nobody waits for it."""
+        for inode, lookups in inode_list:
+            self._fs.forget(inode, lookups)
+
     @_answers
     async def readlink(self, inode: int, _ctx: Any) -> bytes:
         """A symbolic link's target."""
@@ -177,7 +182,7 @@ class Adapter(pyfuse3.Operations):
         return replied
 
     def _absent(self, parent: int) -> pyfuse3.EntryAttributes:
-        if not self._fs.names_last(parent):
+        if not self._fs.absence_lasts(parent):
             raise pyfuse3.FUSEError(errno.ENOENT)
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = 0

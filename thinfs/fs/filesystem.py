@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from thinfs.errors import ThinfsError
+from thinfs.fs.contents import SLOT_BITS, ContentNames, is_content
 from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.model import DirEntry, Node, Xattrs
-
-SLOT_BITS: Final = 40
-"""Numbers inside a tree are smaller than ``1 << SLOT_BITS``."""
+    from thinfs.fs.contents import ContentIndex
 
 MAX_SLOT: Final = (1 << 23) - 1
 """The highest slot: inode numbers stay positive as signed 64-bit numbers."""
@@ -86,6 +85,9 @@ class Served:
         open_body: gives the body with a ``content_id`` of the tree; must not wait.
         changing: numbers of directories whose names come and go; all else never changes, so
             the kernel may keep it.
+        growing: numbers of directories in which a name, once found, stays what it is, while a
+            missing one may come.
+        contents: its contents by digest, if they are to be found by it.
         file_bytes: sum of the sizes of all files, for ``statfs``.
         inodes: how many there are, for ``statfs``.
     """
@@ -93,6 +95,8 @@ class Served:
     tree: Tree
     open_body: Callable[[int], Body]
     changing: frozenset[int] = frozenset()
+    growing: frozenset[int] = frozenset()
+    contents: ContentIndex | None = None
     file_bytes: int = 0
     inodes: int = 0
 
@@ -129,11 +133,19 @@ class FileSystem:
     Args:
         top: the tree in slot 0, which holds the mountpoint. Only its directories may change.
         now: a clock, in seconds.
+        contents: finds contents by digest, over all slots.
     """
 
-    def __init__(self, top: Served, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        top: Served,
+        now: Callable[[], float] = time.monotonic,
+        contents: ContentNames | None = None,
+    ) -> None:
         self._slots = {0: top}
         self._changing = top.changing
+        self._unsure = top.changing | top.growing
+        self._contents = contents or ContentNames()
         self._handles: dict[int, int] = {}
         self._bodies: dict[int, Body] = {}
         self._failed: dict[int, tuple[int, float, ThinfsError]] = {}
@@ -146,16 +158,24 @@ class FileSystem:
         self._slots[slot] = served
 
     def detach(self, slot: int) -> None:
-        """Stop serving a tree: its numbers are stale from now on, its bodies closed."""
+        """Stop serving a tree: its numbers are stale from now on, its bodies closed.
+
+        A content that another tree has as well is read from there.
+        """
         self._slots.pop(slot, None)
         for inode in [inode for inode in self._handles if inode >> SLOT_BITS == slot]:
-            del self._handles[inode]
+            if not is_content(inode):
+                del self._handles[inode]
         for inode in [inode for inode in self._bodies if inode >> SLOT_BITS == slot]:
             self._bodies.pop(inode).close()
 
     def names_last(self, directory: int) -> bool:
-        """Whether the names in a directory, and missing names, are the same for ever."""
+        """Whether what a name in a directory stands for is the same for ever."""
         return directory not in self._changing
+
+    def absence_lasts(self, directory: int) -> bool:
+        """Whether a name that a directory does not have will never be there."""
+        return directory not in self._unsure
 
     def node(self, inode: int) -> Node:
         """Attributes of an inode.
@@ -163,10 +183,17 @@ class FileSystem:
         Raises:
             StaleInode: there is no such inode (any more); so do all other methods.
         """
+        if is_content(inode):
+            return self._contents.node(inode)
         node = self._served(inode).tree.node(inode & _NUMBER)
         if node is None:
             raise StaleInode(f"inode {inode:#x} does not exist")
         return node
+
+    def forget(self, inode: int, lookups: int) -> None:
+        """The kernel takes back ``lookups`` answers that named an inode."""
+        if is_content(inode):
+            self._contents.forget(inode, lookups)
 
     def lookup(self, parent: int, name: bytes) -> tuple[int, Node] | None:
         """Inode number and attributes of a name; ``None`` when the directory has no such name."""
@@ -222,7 +249,10 @@ class FileSystem:
 
         The body is opened when it is read: what the kernel still has in memory never is.
         """
-        self._served(inode)
+        if is_content(inode):
+            self._contents.served(inode)
+        else:
+            self._served(inode)
         self._handles[inode] = self._handles.get(inode, 0) + 1
 
     async def read(self, inode: int, offset: int, length: int) -> bytes:
@@ -285,6 +315,9 @@ class FileSystem:
         return served
 
     def _open_body(self, inode: int) -> Body:
+        if is_content(inode):
+            served, content_id = self._contents.served(inode)
+            return served.open_body(content_id)
         node = self.node(inode)
         if not stat.S_ISREG(node.mode):
             raise NotRegular(f"inode {inode:#x} is no regular file")

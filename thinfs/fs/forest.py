@@ -1,71 +1,110 @@
-"""The directories around the trees of a daemon's mount: ``/`` and ``/trees``."""
+"""The directories of a daemon's mount that are no image's: ``/``, ``/trees``, ``/contents``."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from catalog.model import ROOT_INO, DirEntry, Node
+from thinfs.errors import MissingError
+from thinfs.fs.contents import SLOT_BITS, ContentNames
 from thinfs.fs.errnos import NotALink, NotRegular
-from thinfs.fs.filesystem import SLOT_BITS, Served
+from thinfs.fs.filesystem import Served
 
 if TYPE_CHECKING:
     from catalog.model import Xattrs
     from thinfs.fs.filesystem import Body, FileSystem
 
 TREES: Final = "trees"
+CONTENTS: Final = "contents"
 _TREES_INO: Final = 2
+_CONTENTS_INO: Final = 3
+_FANS_INO: Final = 256
+"""And the 255 numbers that follow: ``/contents/00`` to ``/contents/ff``."""
+
+_FANS: Final = range(_FANS_INO, _FANS_INO + 256)
+_HEX_BYTE: Final = re.compile(rb"[0-9a-f]{2}\Z")
+_HEX_DIGEST: Final = re.compile(rb"[0-9a-f]{64}\Z")
 
 
 class Forest:
-    """``/`` and ``/trees/<id>``, the latter the roots of what is planted.
+    """``/trees/<id>``, the roots of what is planted, and ``/contents/<aa>/<sha256>``.
 
-    Both directories are open to the daemon's user only: trees hold what images hold, setuid
-    programs among it. Containers get at trees through mounts of their own.
+    The directories are open to the daemon's user only: trees hold what images hold, setuid
+    programs among it. Containers get at trees and contents through mounts of their own.
+
+    Contents are found by name and not listed: there may be millions. A digest that no planted
+    tree has is an error and not a missing file: whoever asks has a file with that body, and
+    would believe that it does not exist.
 
     Implements :class:`thinfs.fs.filesystem.Tree` for slot 0.
 
     Args:
-        mtime_ns: of the two directories.
+        mtime_ns: of the directories.
+
+    Attributes:
+        contents: what is found below ``/contents``.
     """
 
     def __init__(self, mtime_ns: int) -> None:
         self._mtime_ns = mtime_ns
         self._planted: dict[bytes, tuple[int, Served]] = {}
+        self.contents = ContentNames(mtime_ns)
 
     def served(self) -> Served:
         """This tree for :class:`thinfs.fs.filesystem.FileSystem`."""
-        return Served(self, _no_body, changing=frozenset({_TREES_INO}), inodes=2)
+        changing, growing = frozenset({_TREES_INO}), frozenset(_FANS)
+        return Served(self, _no_body, changing=changing, growing=growing, inodes=3 + len(_FANS))
 
     def plant(self, filesystem: FileSystem, slot: int, name: str, served: Served) -> None:
         """Show a tree's root as ``/trees/<name>``."""
         filesystem.attach(slot, served)
         self._planted[os.fsencode(name)] = (slot, served)
+        self.contents.attach(slot, served)
 
     def fell(self, filesystem: FileSystem, name: str) -> None:
         """Take ``/trees/<name>`` away; nothing happens when it is not there."""
         planted = self._planted.pop(os.fsencode(name), None)
         if planted is not None:
+            self.contents.detach(planted[0])
             filesystem.detach(planted[0])
 
     def node(self, ino: int, /) -> Node | None:
-        """``/`` or ``/trees``."""
-        return self._directory(ino) if ino in (ROOT_INO, _TREES_INO) else None
+        """One of the directories."""
+        is_ours = ino in (ROOT_INO, _TREES_INO, _CONTENTS_INO) or ino in _FANS
+        return self._directory(ino) if is_ours else None
 
     def lookup(self, parent: int, name: bytes, /) -> Node | None:
-        """``trees`` in ``/``, a tree's root in ``/trees``."""
+        """A directory, a tree's root in ``/trees``, a content by its digest.
+
+        Raises:
+            MissingError: no tree has a content with this digest.
+        """
         if parent == ROOT_INO:
-            return self.node(_TREES_INO) if name == TREES.encode() else None
+            ino = {b"trees": _TREES_INO, b"contents": _CONTENTS_INO}.get(name)
+            return None if ino is None else self._directory(ino)
+        if parent == _CONTENTS_INO:
+            fan = _HEX_BYTE.match(name)
+            return None if fan is None else self._directory(_FANS_INO + int(name, 16))
+        if parent in _FANS:
+            return self._content(parent - _FANS_INO, name)
         planted = self._planted.get(name)
         return None if planted is None else _root(*planted)
 
     def readdir(self, ino: int, after: int, limit: int, /) -> list[DirEntry]:
         """Names in the order in which they came; cookies are slots, which only grow."""
         if ino == ROOT_INO:
-            trees = self._directory(_TREES_INO)
-            return [DirEntry(TREES.encode(), trees, 1)] if after == 0 else []
+            names = ((TREES, _TREES_INO), (CONTENTS, _CONTENTS_INO))
+            all_entries = [
+                DirEntry(name.encode(), self._directory(number), at)
+                for at, (name, number) in enumerate(names, 1)
+            ]
+            return all_entries[after : after + limit]
+        if ino != _TREES_INO:
+            return []
         entries = (
             DirEntry(name, root, slot)
             for name, (slot, served) in sorted(self._planted.items(), key=lambda item: item[1][0])
@@ -78,8 +117,16 @@ class Forest:
         raise NotALink(f"inode {ino:#x} is a directory")
 
     def xattrs(self, ino: int, /) -> Xattrs:  # noqa: ARG002 - as Tree
-        """Neither directory has any."""
+        """No directory has any."""
         return ()
+
+    def _content(self, fan: int, name: bytes) -> Node | None:
+        if not _HEX_DIGEST.match(name) or int(name[:2], 16) != fan:
+            return None
+        node = self.contents.lookup(bytes.fromhex(name.decode()))
+        if node is None:
+            raise MissingError(f"no attached root has content {name.decode()}")
+        return node
 
     def _directory(self, ino: int) -> Node:
         return Node(

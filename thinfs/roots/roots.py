@@ -25,15 +25,13 @@ from thinfs.roots.records import RootRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from thinfs.oci.recipe import Recipe
     from thinfs.roots.opening import OpenRoot
+    from thinfs.roots.places import Place, Places
     from thinfs.roots.records import RootRecords
 
 log = logging.getLogger(__name__)
-
-TREE_MODE: Final = "tree"
 
 _HOLDER: Final = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 
@@ -65,29 +63,30 @@ class Shelf(Protocol):
 class Roots:
     """Attaches roots for holders and detaches what nobody holds.
 
-    A root is *known* while somebody holds it, and *open* while it is also served: what a
-    restart could not bring back is known and not open.
+    A root is *known* while somebody holds it, *open* while it is also served, and *placed* once
+    others can mount it: what a restart could not bring back is known and not open.
 
     Args:
         opener: opens roots.
         records: what survives a restart.
         shelf: where attached roots are shown.
-        trees: the directory that holds one directory for each attached root.
+        places: where they are for others to mount.
     """
 
-    def __init__(self, opener: Opener, records: RootRecords, shelf: Shelf, trees: Path) -> None:
+    def __init__(self, opener: Opener, records: RootRecords, shelf: Shelf, places: Places) -> None:
         self._opener = opener
         self._records = records
         self._shelf = shelf
-        self._trees = trees
+        self._places = places
         self._known: dict[str, RootRecord] = {}
         self._open: dict[str, OpenRoot] = {}
+        self._placed: dict[str, Place] = {}
         self._locks: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
         self._giving_slots = trio.Lock()
 
     def roots(self) -> list[Root]:
-        """What is open, in the order in which it came."""
-        records = (self._known[root] for root in self._open)
+        """What is placed, in the order in which it came."""
+        records = (self._known[root] for root in self._placed)
         return [self._value(record.id) for record in sorted(records, key=lambda r: r.slot)]
 
     async def restore(self) -> list[RootRecord]:
@@ -95,16 +94,23 @@ class Roots:
 
         Returns:
             Records whose catalogs are not in the cache; see :meth:`bring_back`.
+
+        Call :meth:`place_restored` when the file system is mounted.
         """
         records = await trio.to_thread.run_sync(self._records.load)
         self._known = {record.id: record for record in records}
         for record in records:
-            await self._restore(record.id, cached_only=True)
+            await self._restore(record.id, cached_only=True, place=False)
         return [record for record in records if record.id not in self._open]
+
+    async def place_restored(self) -> None:
+        """Give what :meth:`restore` has opened its place; a failure is only logged."""
+        for root in list(self._open):
+            await self._restore(root, cached_only=True, place=True)
 
     async def bring_back(self, record: RootRecord) -> None:
         """Fetch and attach what :meth:`restore` could not; a failure is only logged."""
-        await self._restore(record.id, cached_only=False)
+        await self._restore(record.id, cached_only=False, place=True)
 
     async def attach(self, holder: str, text: str) -> Root:
         """Make a root available until its holder gives it up; asking again changes nothing.
@@ -124,10 +130,12 @@ class Roots:
         root = root_id(digest)
         async with self._alone(root):
             self._refuse_namesake(root, digest)
+            held = root in self._known and holder in self._known[root].holders
             if root in self._open:
                 await self._claim(root, holder, text)
             else:
                 await self._open_for(holder, recipe, text)
+            await self._place_for(root, holder, held=held)
             value = self._value(root)
         await self._release(holder, keep=root)
         return value
@@ -140,6 +148,8 @@ class Roots:
         """Stop serving, and keep all records for the next start."""
         while self._open:
             _, root = self._open.popitem()
+            self._placed.pop(root.id, None)
+            await self._places.remove(root)
             self._shelf.hide(root)
             await self._opener.close(root)
 
@@ -159,6 +169,20 @@ class Roots:
                 await self._opener.close(opened)
             raise
         self._show(opened, record)
+
+    async def _place_for(self, root: str, holder: str, *, held: bool) -> None:
+        """Place a root; when that fails, a holder that had no claim before has none after."""
+        try:
+            await self._place(root)
+        except BaseException:
+            if not held:
+                with trio.CancelScope(shield=True):
+                    await self._drop(root, holder)
+            raise
+
+    async def _place(self, root: str) -> None:
+        if root not in self._placed:
+            self._placed[root] = await self._places.place(self._open[root])
 
     async def _claim(self, root: str, holder: str, text: str) -> RootRecord:
         known = self._known.get(root)
@@ -195,23 +219,26 @@ class Roots:
             return
         await trio.to_thread.run_sync(self._records.delete, root)
         del self._known[root]
+        self._placed.pop(root, None)
         opened = self._open.pop(root, None)
         if opened is not None:
-            self._shelf.hide(opened)
             with trio.CancelScope(shield=True):
+                await self._places.remove(opened)
+                self._shelf.hide(opened)
                 await self._opener.close(opened)
             log.info("detached %s (%s)", root, opened.recipe.origin)
 
-    async def _restore(self, root: str, *, cached_only: bool) -> None:
+    async def _restore(self, root: str, *, cached_only: bool, place: bool) -> None:
         try:
             async with self._alone(root):
                 record = self._known.get(root)
-                if record is None or root in self._open:
-                    return
-                recipe = parse_recipe(record.recipe.encode())
-                opened = await self._opener.open(recipe, cached_only=cached_only)
-                if opened is not None:
-                    self._show(opened, record)
+                if record is not None and root not in self._open:
+                    recipe = parse_recipe(record.recipe.encode())
+                    opened = await self._opener.open(recipe, cached_only=cached_only)
+                    if opened is not None:
+                        self._show(opened, record)
+                if place and root in self._open:
+                    await self._place(root)
         except ThinfsError as error:
             log.error("root %s cannot be attached again: %s", root, error)  # noqa: TRY400 - its reader can act on the message
 
@@ -228,12 +255,12 @@ class Roots:
             yield
 
     def _value(self, root: str) -> Root:
-        directory = str(self._trees / root)
+        place = self._placed[root]
         return Root(
             id=root,
-            mode=TREE_MODE,
-            lowerdir=directory,
-            directory=directory,
+            mode=place.mode,
+            lowerdir=place.lowerdir,
+            directory=place.directory,
             origin=self._open[root].recipe.origin,
             holders=list(self._known[root].holders),
         )

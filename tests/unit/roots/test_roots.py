@@ -17,6 +17,7 @@ from thinfs.oci.recipe import (
     render_recipe,
 )
 from thinfs.roots.opening import OpenRoot, catalog_digest, root_id
+from thinfs.roots.places import TreePlaces
 from thinfs.roots.records import RootRecord, RootRecords
 from thinfs.roots.roots import Roots
 
@@ -92,7 +93,7 @@ def records(tmp_path: Path) -> RootRecords:
 
 @pytest.fixture
 def roots(tmp_path: Path, opener: FakeOpener, shelf: FakeShelf, records: RootRecords) -> Roots:
-    return Roots(opener, records, shelf, tmp_path / "mnt/trees")
+    return Roots(opener, records, shelf, TreePlaces(tmp_path / "mnt/trees"))
 
 
 async def test_a_root_is_there_while_somebody_holds_it(roots: Roots, shelf: FakeShelf) -> None:
@@ -188,8 +189,9 @@ async def test_a_restart_brings_everything_back_with_the_same_slots(
     await roots.detach("zero")
     await roots.aclose()
     shelf = FakeShelf()
-    later = Roots(FakeOpener(), records, shelf, tmp_path)
+    later = Roots(FakeOpener(), records, shelf, TreePlaces(tmp_path))
     assert await later.restore() == []
+    await later.place_restored()
     assert shelf.shown == {ID_A: 2, ID_B: 3}
     assert [root.holders for root in later.roots()] == [["one"], ["two", "three"]]
     await later.detach("two")
@@ -204,8 +206,9 @@ async def test_what_is_not_in_the_cache_is_brought_back_later(
     await roots.attach("one", A)
     await roots.attach("two", B)
     opener = FakeOpener(cold={ID_A})
-    later = Roots(opener, records, FakeShelf(), tmp_path)
+    later = Roots(opener, records, FakeShelf(), TreePlaces(tmp_path))
     (absent,) = await later.restore()
+    await later.place_restored()
     assert (absent.id, [root.id for root in later.roots()]) == (ID_A, [ID_B])
     await later.bring_back(absent)
     assert [root.id for root in later.roots()] == [ID_A, ID_B]
@@ -216,7 +219,7 @@ async def test_a_holder_can_give_up_what_could_not_be_brought_back(
     roots: Roots, records: RootRecords, tmp_path: Path
 ) -> None:
     await roots.attach("one", A)
-    later = Roots(FakeOpener(gone=True, cold={ID_A}), records, FakeShelf(), tmp_path)
+    later = Roots(FakeOpener(gone=True, cold={ID_A}), records, FakeShelf(), TreePlaces(tmp_path))
     (absent,) = await later.restore()
     await later.bring_back(absent)
     assert later.roots() == []
@@ -232,7 +235,7 @@ async def test_an_attempt_after_a_failed_restore_keeps_slot_and_holders(
     await roots.attach("zero", B)
     await roots.attach("one", A)
     opener, shelf = FakeOpener(gone=True), FakeShelf()
-    later = Roots(opener, records, shelf, tmp_path)
+    later = Roots(opener, records, shelf, TreePlaces(tmp_path))
     await later.restore()
     opener.gone = False
     root = await later.attach("two", A)

@@ -1,0 +1,107 @@
+"""Choosing how a node serves roots: what the configuration wants and what the kernel can do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from catalog.reader import CatalogReader
+from thinfs.cache.catalogs import CatalogStore
+from thinfs.cache.places import Kind
+from thinfs.errors import StoreError
+from thinfs.fs.forest import CONTENTS, TREES
+from thinfs.roots.kernel import usable_path
+from thinfs.roots.metadata import MetadataImages
+from thinfs.roots.places import (
+    NATIVE_MODE,
+    TREE_MODE,
+    NativeLayers,
+    NativePlaces,
+    TreePlaces,
+    sweep,
+)
+from thinfs.roots.probe import probe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thinfs.daemon.node import Node
+    from thinfs.roots.places import Places
+    from thinfs.roots.probe import Ability
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How roots are served.
+
+    Attributes:
+        mode: ``tree`` or ``native``.
+        reason: why, for a person.
+        places: gives roots their place.
+    """
+
+    mode: str
+    reason: str
+    places: Places
+
+
+async def choose(node: Node, root_mode: str, mountpoint: Path, ways: Sequence[Ability]) -> Choice:
+    """Try out what this machine can do, as far as the configuration leaves a choice.
+
+    Mounts that an earlier daemon left are detached.
+
+    Args:
+        node: its cache becomes a layer of native roots.
+        root_mode: ``auto``, ``native`` or ``tree``.
+        mountpoint: of the FUSE mount; native roots are mounted beside it.
+        ways: how native roots may be served, the best one first.
+
+    Raises:
+        StoreError: ``native`` is demanded and not possible.
+    """
+    folder = mountpoint.with_name(f"{mountpoint.name}.native")
+    await trio.to_thread.run_sync(partial(sweep, folder))
+    trees = TreePlaces(mountpoint / TREES)
+    if root_mode == "tree":
+        return Choice(TREE_MODE, 'root_mode = "tree" in the configuration', trees)
+    try:
+        ability = await trio.to_thread.run_sync(partial(_able, node, mountpoint, folder, ways))
+    except StoreError as error:
+        if root_mode == "native":
+            raise StoreError(
+                f'root_mode = "native", but roots cannot be served natively here: {error}'
+            ) from error
+        log.info("roots are served by FUSE alone: %s", error)
+        return Choice(TREE_MODE, f"native roots are not possible here: {error}", trees)
+    log.info("roots are served natively: %s", ability)
+    layers = NativeLayers(folder, node.cache.places.contents, mountpoint / CONTENTS, ability)
+    store = CatalogStore(node.cache, node.contents.disk, node.fetcher, Kind.METADATA)
+    images = MetadataImages(store, node.cache.scratch, CatalogReader.open)
+    otherwise = None if root_mode == "native" else trees
+    return Choice(
+        NATIVE_MODE, f"this kernel can ({ability})", NativePlaces(layers, images, otherwise)
+    )
+
+
+def _able(node: Node, mountpoint: Path, folder: Path, ways: Sequence[Ability]) -> Ability:
+    if os.geteuid() != 0:
+        raise StoreError("only root can mount")
+    if not node.cache.writable:
+        raise StoreError("the cache cannot be written")
+    for path in (node.cache.places.contents, mountpoint):
+        if not usable_path(path):
+            raise StoreError(f"{path}: overlayfs takes no path with , : \\ or quotes")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StoreError(f"{error.filename}: {error.strerror}") from error
+    return probe(node.cache.scratch, folder, ways)

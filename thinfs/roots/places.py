@@ -1,0 +1,209 @@
+"""Where a root's files are for others to mount: in the FUSE mount's trees, or natively."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from thinfs.errors import StoreError, ThinfsError
+from thinfs.roots.kernel import mount_image, mount_overlay, unmount_all
+from thinfs.roots.layers import Layers, lowerdir, read_only_options
+from thinfs.roots.probe import xino_known
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thinfs.roots.metadata import Image, MetadataImages
+    from thinfs.roots.opening import OpenRoot
+    from thinfs.roots.probe import Ability
+
+log = logging.getLogger(__name__)
+
+TREE_MODE: Final = "tree"
+NATIVE_MODE: Final = "native"
+
+METADATA, LOWER, WHOLE = "m", "l", "d"
+"""Mount points of one native root: its metadata image; if nested, what containers' overlays have
+below them; the root as one directory. Short, for they stand in the options of every mount."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a root is; see :class:`thinfs.control.values.Root`.
+
+    Attributes:
+        mode: ``tree`` or ``native``.
+        lowerdir: what goes behind ``lowerdir=``.
+        directory: the root as one directory.
+    """
+
+    mode: str
+    lowerdir: str
+    directory: str
+
+
+class Places(Protocol):
+    """Gives roots their place once the mount is served."""
+
+    async def place(self, root: OpenRoot, /) -> Place:
+        """Make a root's place."""
+        ...
+
+    async def remove(self, root: OpenRoot, /) -> None:
+        """Take it away; who uses it keeps it. Nothing happens when it has none."""
+        ...
+
+
+class TreePlaces:
+    """Roots are directories of the FUSE mount.
+
+    Args:
+        trees: holds one directory for each root that is shown.
+    """
+
+    def __init__(self, trees: Path) -> None:
+        self._trees = trees
+
+    async def place(self, root: OpenRoot, /) -> Place:
+        """Tell where the root is already."""
+        directory = str(self._trees / root.id)
+        return Place(TREE_MODE, directory, directory)
+
+    async def remove(self, root: OpenRoot, /) -> None:
+        """Nothing was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeLayers:
+    """What all native roots of a node share.
+
+    Attributes:
+        folder: holds the mount points of each root.
+        cache: contents that are here.
+        fuse: contents that can be had.
+        ability: what this kernel can do.
+    """
+
+    folder: Path
+    cache: Path
+    fuse: Path
+    ability: Ability
+
+    def mount(self, root_id: str, image: Path) -> Place:
+        """Mount a root; may wait for the FUSE mount, so call it in a thread.
+
+        Raises:
+            StoreError: the kernel refuses; nothing is left mounted.
+        """
+        home = self.folder / root_id
+        self.unmount(root_id)
+        try:
+            home.mkdir(parents=True)
+            return self._mount(home, image)
+        except OSError as error:
+            raise StoreError(f"{error.filename or home}: {error.strerror}") from error
+        except StoreError:
+            self.unmount(root_id)
+            raise
+
+    def unmount(self, root_id: str) -> None:
+        """Detach a root's mounts; whoever uses them keeps them."""
+        clear(self.folder / root_id, (WHOLE, LOWER, METADATA))
+
+    def _mount(self, home: Path, image: Path) -> Place:
+        for name in (METADATA, WHOLE):
+            (home / name).mkdir()
+        mount_image(image, home / METADATA, self.ability.backing)
+        lower = lowerdir(home / METADATA, self.cache, self.fuse)
+        nested = self.ability.layers is Layers.NESTED
+        options = read_only_options(lower, self.ability.layers, xino=False)
+        xino = ["xino=on"] if xino_known() else []
+        mount_overlay(home / WHOLE, [*options, *xino], read_only=True)
+        if nested:
+            (home / LOWER).mkdir()
+            options = read_only_options(lower, self.ability.layers, xino=xino_known())
+            mount_overlay(home / LOWER, options, read_only=True)
+            lower = str(home / LOWER)
+        return Place(NATIVE_MODE, lower, str(home / WHOLE))
+
+
+def sweep(folder: Path) -> None:
+    """Detach what an earlier daemon has left mounted below the folder of native roots.
+
+    Containers keep what they have.
+    """
+    if folder.is_dir():
+        for home in list(folder.iterdir()):
+            clear(home, sorted((path.name for path in home.iterdir()), reverse=True))
+
+
+def clear(home: Path, names: Sequence[str]) -> None:
+    """Detach what is mounted at names of a folder, and remove the folder if that is all of it."""
+    for name in names:
+        unmount_all(home / name)
+        with suppress(OSError):
+            (home / name).rmdir()
+    with suppress(OSError):
+        home.rmdir()
+
+
+class NativePlaces:
+    """Roots are mounts of metadata images over contents.
+
+    Args:
+        layers: what they share.
+        images: gets metadata images.
+        otherwise: places for roots that the kernel does not take natively; ``None``: refuse them.
+    """
+
+    def __init__(
+        self, layers: NativeLayers, images: MetadataImages, otherwise: Places | None
+    ) -> None:
+        self._layers = layers
+        self._images = images
+        self._otherwise = otherwise
+        self._used: dict[str, Image] = {}
+
+    async def place(self, root: OpenRoot, /) -> Place:
+        """Mount a root natively, or tell where else it is.
+
+        Raises:
+            ThinfsError: it cannot be mounted natively, and there is no other place.
+        """
+        try:
+            return await self._place(root)
+        except ThinfsError as error:
+            if self._otherwise is None:
+                raise
+            log.warning("root %s is served by FUSE alone: %s", root.id, error)
+            return await self._otherwise.place(root)
+
+    async def remove(self, root: OpenRoot, /) -> None:
+        """Unmount a root."""
+        image = self._used.pop(root.id, None)
+        if image is not None:
+            await self._unmount(root.id)
+            await self._images.release(image)
+
+    async def _place(self, root: OpenRoot) -> Place:
+        image = await self._images.get(root)
+        try:
+            place = await trio.to_thread.run_sync(partial(self._layers.mount, root.id, image.path))
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._images.release(image)
+            raise
+        self._used[root.id] = image
+        return place
+
+    async def _unmount(self, root_id: str) -> None:
+        try:
+            await trio.to_thread.run_sync(partial(self._layers.unmount, root_id))
+        except StoreError as error:
+            log.warning("root %s stays mounted: %s", root_id, error)
