@@ -34,8 +34,8 @@ def node_query(rest: str) -> str:
     )
 
 
-def node(row: Sequence[Any]) -> Node:
-    """The twelve columns of :func:`node_query` as a value.
+def check_node(row: Sequence[Any]) -> None:
+    """Refuse twelve columns of :func:`node_query` that are no inode.
 
     Raises:
         DamagedCatalog: a value is out of its range or contradicts another.
@@ -44,7 +44,7 @@ def node(row: Sequence[Any]) -> Node:
         _CHECK_NODE(*row)
     except struct.error as error:
         raise DamagedCatalog(f"inode {row[0]!r} has a value out of range") from error
-    ino, mode, uid, gid, mtime_ns, size, nlink, major, minor, content_id, xattr_id, flags = row
+    ino, mode, _, _, _, size, nlink, major, minor, content_id, xattr_id, flags = row
     kind = mode & 0o170000
     if (
         kind not in rules.FILE_TYPES
@@ -61,6 +61,16 @@ def node(row: Sequence[Any]) -> Node:
         or minor > schema.MAX_MINOR
     ):
         raise DamagedCatalog(f"inode {ino} contradicts itself")
+
+
+def node(row: Sequence[Any]) -> Node:
+    """The twelve columns of :func:`node_query` as a value.
+
+    Raises:
+        DamagedCatalog: a value is out of its range or contradicts another.
+    """
+    check_node(row)
+    ino, mode, uid, gid, mtime_ns, size, nlink, major, minor, content_id, xattr_id, flags = row
     return Node(
         ino,
         mode,

@@ -8,6 +8,7 @@ cannot be read:
   number for them), and names that are nothing but such a prefix;
 - ``user.*`` on anything but regular files and directories (xattr(7));
 - ACLs on symlinks, and default ACLs on anything but directories;
+- ACLs and ``security.capability`` with values that the kernel refuses;
 - ``trusted.overlay.*`` and ``user.overlay.*`` of the image: overlayfs would obey them.
 """
 
@@ -17,7 +18,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from catalog import rules
-from catalog.erofs import disk
+from catalog.erofs import disk, values
 from catalog.erofs.errors import CannotRender, DamagedImage
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ METACOPY: Final = b"trusted.overlay.metacopy"
 REDIRECT: Final = b"trusted.overlay.redirect"
 """To overlayfs: where in the data-only layers the body is, from their root."""
 
-_ACCESS_ACL: Final = 2
-_DEFAULT_ACL: Final = 3
 _USER: Final = 1
+_DEFAULT_ACL: Final = 3
+_ACLS: Final = (2, _DEFAULT_ACL)
+_TRUSTED: Final = 4
+_SECURITY: Final = 6
+_CAPABILITY: Final = b"capability"
+_OVERLAY: Final = b"overlay."  # of the two spaces where overlayfs looks, user and trusted
 _HEADER: Final = disk.XATTR_HEADER.pack(0, 0, bytes(7))
 _DIGEST_HEX: Final = 64
 
@@ -42,8 +47,20 @@ def encode(xattrs: Xattrs, mode: int) -> bytes:
     Raises:
         CannotRender: a value is too long, or all together are.
     """
-    pieces = [_entry(*placed, value) for name, value in xattrs if (placed := _place(name, mode))]
-    return b"".join(pieces)
+    kind = stat.S_IFMT(mode)
+    return b"".join(
+        _entry(*placed, value)
+        for name, value in xattrs
+        if (placed := _place(name)) and _is_kept(*placed, value, kind)
+    )
+
+
+def are_kept(xattrs: Xattrs, mode: int) -> bool:
+    """Whether :func:`encode` leaves none of them out."""
+    kind = stat.S_IFMT(mode)
+    return all(
+        (placed := _place(name)) and _is_kept(*placed, value, kind) for name, value in xattrs
+    )
 
 
 def with_header(entries: bytes) -> bytes:
@@ -70,8 +87,8 @@ def count(body: int) -> int:
 
 def redirect(digest: bytes) -> bytes:
     """Where the data-only layers of a root have a content: ``/<aa>/<sha256>``."""
-    name = digest.hex()
-    return f"/{name[:2]}/{name}".encode()
+    name = digest.hex().encode()
+    return b"/%b/%b" % (name[:2], name)
 
 
 def redirected(value: bytes) -> bytes:
@@ -116,24 +133,26 @@ def decode(body: bytes) -> Xattrs:
     return tuple(found)
 
 
-def _place(name: bytes, mode: int) -> tuple[int, bytes] | None:
-    """Number of the prefix and the rest of the name; ``None`` for what is left out."""
-    kind = stat.S_IFMT(mode)
-    if name.startswith(rules.OVERLAY_XATTRS):
-        return None
+def _place(name: bytes) -> tuple[int, bytes] | None:
+    """Number of the prefix and the rest of the name; ``None`` where the format has none."""
     for index, prefix in disk.XATTR_PREFIXES.items():
-        is_acl = index in (_ACCESS_ACL, _DEFAULT_ACL)
-        if name == prefix if is_acl else (name.startswith(prefix) and name != prefix):
-            return (index, name[len(prefix) :]) if _is_kept(index, kind) else None
+        if index in _ACLS:
+            if name == prefix:
+                return index, b""
+        elif name.startswith(prefix) and name != prefix:
+            return index, name[len(prefix) :]
     return None
 
 
-def _is_kept(index: int, kind: int) -> bool:
-    if index == _USER:
-        return kind in (stat.S_IFREG, stat.S_IFDIR)
-    if index == _DEFAULT_ACL:
-        return kind == stat.S_IFDIR
-    return index != _ACCESS_ACL or kind != stat.S_IFLNK
+def _is_kept(index: int, rest: bytes, value: bytes, kind: int) -> bool:
+    if index in _ACLS:
+        fits = kind == stat.S_IFDIR if index == _DEFAULT_ACL else kind != stat.S_IFLNK
+        return fits and values.is_acl(value)
+    if index == _SECURITY:
+        return rest != _CAPABILITY or values.is_capability(value)
+    return not rest.startswith(_OVERLAY) and (
+        index != _USER or kind in (stat.S_IFREG, stat.S_IFDIR)
+    )
 
 
 def _entry(index: int, name: bytes, value: bytes) -> bytes:
@@ -145,8 +164,7 @@ def _entry(index: int, name: bytes, value: bytes) -> bytes:
 
 
 def _own(name: bytes, value: bytes) -> bytes:
-    trusted = 4
-    return _entry(trusted, name.removeprefix(disk.XATTR_PREFIXES[trusted]), value)
+    return _entry(_TRUSTED, name.removeprefix(disk.XATTR_PREFIXES[_TRUSTED]), value)
 
 
 _BODY_ELSEWHERE: Final = _own(METACOPY, b"")

@@ -46,8 +46,7 @@ UUID_BYTES: Final = 16
 FEATURE_COMPAT_MTIME: Final = 0x2
 FEATURE_INCOMPAT_CHUNKED_FILE: Final = 0x4
 FIRST_INODE: Final = SUPER_OFFSET + SUPER.size
-ROOT_NID: Final = FIRST_INODE >> SLOT_BITS
-"""The root directory is the first inode: ``root_nid`` has only 16 bits."""
+"""Where inodes begin: the root directory's first, because ``root_nid`` has only 16 bits."""
 
 # -- struct erofs_inode_extended, 64 bytes
 
@@ -117,6 +116,7 @@ FILE_TYPES: Final = {
 """``file_type`` by ``S_IFMT`` of the mode."""
 
 DIRECTORY_TYPE: Final = FILE_TYPES[stat.S_IFDIR]
+SYMLINK_TYPE: Final = FILE_TYPES[stat.S_IFLNK]
 
 MAX_IMAGE_BYTES: Final = 4 << 30
 """Largest image that is written or read: some twenty million entries.
@@ -126,15 +126,16 @@ a far larger image.
 """
 
 
-def superblock(inodes: int, size: int) -> bytes:
+def superblock(root: int, inodes: int, size: int) -> bytes:
     """The superblock of an image, with a UUID of zeros.
 
     Args:
+        root: nid of the root directory.
         inodes: how many there are.
         size: bytes of the image, a multiple of :data:`BLOCK`.
     """
     return SUPER.pack(
-        *(SUPER_MAGIC, 0, FEATURE_COMPAT_MTIME, BLOCK_BITS, 0, ROOT_NID, inodes, 0, 0),
+        *(SUPER_MAGIC, 0, FEATURE_COMPAT_MTIME, BLOCK_BITS, 0, root, inodes, 0, 0),
         *(size >> BLOCK_BITS, 0, 0, b"", b"", FEATURE_INCOMPAT_CHUNKED_FILE, b""),
     )
 

@@ -8,6 +8,7 @@ lists lies together, so that a kernel which fetches an image block by block read
 from __future__ import annotations
 
 import itertools
+import stat
 from array import array
 from dataclasses import dataclass
 from operator import itemgetter
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from catalog.erofs.directories import Dirent
     from catalog.erofs.rows import EncodedXattrs, Row
-    from catalog.model import Node
     from catalog.reader import CatalogReader
 
 MAX_FILE_BYTES: Final = 1 << 48
@@ -42,6 +42,7 @@ class Plan:
     Attributes:
         nids: number of each inode in the image; 0 for those without a name.
         types: ``file_type`` of each.
+        links: names of each, as they are found; 2 + subdirectories of a directory.
         tails: bytes of a directory's or symlink's data that lie behind its inode.
         blocks: the other blocks of its data.
         inodes: how many there are.
@@ -51,6 +52,7 @@ class Plan:
 
     nids: array[int]
     types: bytearray
+    links: array[int]
     tails: array[int]
     blocks: array[int]
     inodes: int
@@ -66,7 +68,7 @@ def chunks(size: int) -> int:
 def plan(reader: CatalogReader, xattrs: EncodedXattrs) -> Plan:
     """Read the whole tree once and give everything its place.
 
-    Memory: 27 bytes an inode.
+    Memory: 31 bytes an inode.
 
     Raises:
         CannotRender: the tree holds what an image cannot.
@@ -84,24 +86,27 @@ class _Planning:
         self._heads = array("I", bytes(4 * count))
         self._tails = array("H", bytes(2 * count))
         self._blocks = array("I", bytes(4 * count))
+        self._links = array("I", bytes(4 * count))
         self._types = bytearray(count)
 
     def run(self) -> Plan:
-        found = rows.scan(self._reader)
+        found = rows.scan(self._reader, bodies=False)
         self._measure_root(next(found, None))
         last = 0
         for parent, group in itertools.groupby(found, itemgetter(rows.PARENT)):
             self._check_parent(parent, last)
             last = parent
-            self._measure_directory(parent, self._measured(group))
+            self._measure_directory(parent, self._measured(parent, group))
         return self._placed()
 
     def _measure_root(self, row: Row | None) -> None:
         if row is None:
             raise DamagedCatalog("there is no root directory")
-        self._measure(catalog_rows.node(row[:12]), row)
+        catalog_rows.check_node(row[: rows.PARENT])
+        self._measure(row)
         if self._types[ROOT_INO] != disk.DIRECTORY_TYPE:
             raise DamagedCatalog("the root is no directory")
+        self._links[ROOT_INO] += 1  # the root is its own parent
 
     def _check_parent(self, parent: object, last: int) -> None:
         if (
@@ -111,25 +116,25 @@ class _Planning:
         ):
             raise DamagedCatalog(f"names in {parent!r}, which is no directory met before")
 
-    def _measured(self, group: Iterator[Row]) -> Iterator[Dirent]:
-        """The names of a group; what they stand for is measured at its first name."""
+    def _measured(self, parent: int, group: Iterator[Row]) -> Iterator[Dirent]:
+        """The names of a directory; what they stand for is measured at its first name."""
         former = b""
-        types = self._types
+        types, links = self._types, self._links
         for row in group:
             name = catalog_rows.name(row[rows.NAME])
             if name <= former:
                 raise DamagedCatalog(f"name {rules.shown(name)} is out of order")
             former = name
-            node = catalog_rows.node(row[:12])
-            if types[node.ino]:
-                self._check_link(node, row)
-            else:
-                self._measure(node, row)
+            catalog_rows.check_node(row[: rows.PARENT])
+            ino = row[rows.INO]
+            if not types[ino]:
+                self._measure(row)
+                if types[ino] == disk.DIRECTORY_TYPE:
+                    links[parent] += 1
+            elif types[ino] == disk.DIRECTORY_TYPE:
+                raise DamagedCatalog(f"directory {rules.shown(name)} has several names")
+            links[ino] += 1
             yield name, 0, 0
-
-    def _check_link(self, node: Node, row: Row) -> None:
-        if self._types[node.ino] == disk.DIRECTORY_TYPE:
-            raise DamagedCatalog(f"directory {rules.shown(row[rows.NAME])} has several names")
 
     def _measure_directory(self, ino: int, entries: Iterator[Dirent]) -> None:
         filling = directories.Filling()
@@ -137,33 +142,34 @@ class _Planning:
             filling.add(name)
         self._set_data(ino, filling.full, filling.used)
 
-    def _measure(self, node: Node, row: Row) -> None:
+    def _measure(self, row: Row) -> None:
         """Take an inode into the order, with the size of all that is not its data."""
-        ino = node.ino
-        kind = disk.FILE_TYPES[node.mode & 0o170000]
-        if node.is_whiteout or node.opaque or node.implied:
-            raise DamagedCatalog(f"{rules.shown(row[rows.NAME])}: a layer's mark in a root")
-        catalog_rows.below(row[rows.PARENT], node)
-        self._types[ino] = kind
+        ino, mode = row[rows.INO], row[rows.MODE]
+        _check_mark(row)
+        kind = self._types[ino] = disk.FILE_TYPES[mode & 0o170000]
         self._order.append(ino)
         try:
-            self._heads[ino] = self._head(node, row)
+            self._heads[ino] = self._head(row)
         except CannotRender as error:
             raise CannotRender(f"{rules.shown(row[rows.NAME])}: {error}") from error
         if kind == disk.DIRECTORY_TYPE:
+            if ino <= row[rows.PARENT]:
+                raise DamagedCatalog(f"directory {ino} is below directory {row[rows.PARENT]}")
+            self._links[ino] = 1  # its own dot
             self._measure_directory(ino, iter(()))
-        elif kind == disk.FILE_TYPES[0o120000]:
-            self._set_data(ino, 0, node.size)
+        elif kind == disk.SYMLINK_TYPE:
+            self._set_data(ino, 0, row[rows.SIZE])
 
-    def _head(self, node: Node, row: Row) -> int:
-        entries = len(self._xattrs.entries(row[rows.XATTR_ID], node.mode))
-        indexes = 0
-        if node.content_id:
-            if node.size > MAX_FILE_BYTES:
-                raise CannotRender(f"a file of {node.size} bytes")
-            entries += attributes.BODY_ENTRIES
-            indexes = len(disk.HOLE) * chunks(node.size)
-        return disk.INODE.size + attributes.body_size(entries) + indexes
+    def _head(self, row: Row) -> int:
+        xattr_id = row[rows.XATTR_ID]
+        entries = len(self._xattrs.entries(xattr_id, row[rows.MODE])) if xattr_id else 0
+        if not row[rows.CONTENT_ID]:
+            return disk.INODE.size + attributes.body_size(entries)
+        size = row[rows.SIZE]
+        if size > MAX_FILE_BYTES:
+            raise CannotRender(f"a file of {size} bytes")
+        body = attributes.body_size(attributes.BODY_ENTRIES + entries)
+        return disk.INODE.size + body + len(disk.HOLE) * chunks(size)
 
     def _set_data(self, ino: int, full: int, rest: int) -> None:
         """Note where data goes: what is left after whole blocks is inline where it can be."""
@@ -188,4 +194,11 @@ class _Planning:
         if size > disk.MAX_IMAGE_BYTES:
             raise CannotRender(f"its image would have {size} bytes")
         count = len(self._order)
-        return Plan(nids, self._types, self._tails, self._blocks, count, end, size)
+        return Plan(nids, self._types, self._links, self._tails, self._blocks, count, end, size)
+
+
+def _check_mark(row: Row) -> None:
+    """Refuse what only layers have."""
+    is_device = row[rows.MAJOR] or row[rows.MINOR]
+    if row[rows.FLAGS] or (row[rows.MODE] & 0o170000 == stat.S_IFCHR and not is_device):
+        raise DamagedCatalog(f"{rules.shown(row[rows.NAME])}: a layer's mark in a root")

@@ -21,20 +21,30 @@ Row = tuple[Any, ...]
 INO: Final = 0
 MODE: Final = 1
 SIZE: Final = 5
+MAJOR: Final = 7
+MINOR: Final = 8
+CONTENT_ID: Final = 9
 XATTR_ID: Final = 10
+FLAGS: Final = 11
 PARENT: Final = 12
 NAME: Final = 13
 DIGEST: Final = 14
 CONTENT_SIZE: Final = 15
 
-_CONTENT: Final = "LEFT JOIN content c ON c.id = i.content_id"
-_ROOT: Final = catalog_rows.node_query(
-    f", 0, x'', c.digest, c.size FROM inode i {_CONTENT} WHERE i.ino = ?"
+_ROOT: Final = ", 0, x''{more} FROM inode i {join} WHERE i.ino = ?"
+_NAMES: Final = (
+    ", e.parent, e.name{more} FROM entry e LEFT JOIN inode i ON i.ino = e.ino {join} "
+    "ORDER BY e.parent, e.name"
 )
-_NAMES: Final = catalog_rows.node_query(
-    ", e.parent, e.name, c.digest, c.size FROM entry e LEFT JOIN inode i ON i.ino = e.ino "
-    f"{_CONTENT} ORDER BY e.parent, e.name"
-)
+_BARE: Final = {"more": "", "join": ""}
+_BODIES: Final = {
+    "more": ", c.digest, c.size",
+    "join": "LEFT JOIN content c ON c.id = i.content_id",
+}
+_QUERIES: Final = {
+    bodies: [catalog_rows.node_query(query.format(**parts)) for query in (_ROOT, _NAMES)]
+    for bodies, parts in ((False, _BARE), (True, _BODIES))
+}
 _LAST: Final = "SELECT max(ino) FROM inode"
 _CHILDREN: Final = "SELECT name, ino FROM entry WHERE parent = ? ORDER BY name"
 _XATTRS: Final = "SELECT name, value FROM xattr WHERE set_id = ? ORDER BY name"
@@ -54,19 +64,31 @@ def last_ino(reader: CatalogReader) -> int:
     return last
 
 
-def scan(reader: CatalogReader) -> Iterator[Row]:
+def scan(reader: CatalogReader, *, bodies: bool) -> Iterator[Row]:
     """The root, then every name by directory and name: as no catalog was ever checked.
 
     A directory's number is larger than its parent's, so its own name comes before the names in
     it. An inode with several names comes several times.
+
+    Args:
+        reader: of the tree.
+        bodies: with the columns of a file's content.
     """
-    yield from reader.query(_ROOT, ROOT_INO)
-    yield from reader.query(_NAMES)
+    root, names = _QUERIES[bodies]
+    yield from reader.query(root, ROOT_INO)
+    yield from reader.query(names)
 
 
 def children(reader: CatalogReader, ino: int) -> Iterator[tuple[bytes, int]]:
-    """Names of one directory, ascending, and their inodes."""
-    return reader.query(_CHILDREN, ino)
+    """Names of one directory that was scanned, ascending, and their inodes.
+
+    Raises:
+        DamagedCatalog: an inode is no number, though it equals one to SQLite.
+    """
+    for name, child in reader.query(_CHILDREN, ino):
+        if type(child) is not int:
+            raise DamagedCatalog(f"entry of directory {ino}: a number is not an integer")
+        yield name, child
 
 
 class EncodedXattrs:

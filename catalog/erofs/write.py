@@ -17,7 +17,7 @@ from catalog.erofs import attributes, directories, disk, rows
 from catalog.erofs.errors import CannotRender
 from catalog.erofs.plan import chunks, plan
 from catalog.errors import CatalogError, DamagedCatalog
-from catalog.model import TreeKind
+from catalog.model import ROOT_INO, TreeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,8 +154,9 @@ class _Rendering:
 
     def run(self) -> None:
         inodes, nids = self._inodes, self._plan.nids
-        inodes.put(disk.SUPER_OFFSET, disk.superblock(self._plan.inodes, self._plan.size))
-        for row in rows.scan(self._reader):
+        first = disk.superblock(nids[ROOT_INO], self._plan.inodes, self._plan.size)
+        inodes.put(disk.SUPER_OFFSET, first)
+        for row in rows.scan(self._reader, bodies=True):
             place = nids[row[rows.INO]] << disk.SLOT_BITS
             if place >= inodes.at:  # not a further name of an inode that is there already
                 inodes.put(place, self._inode(row))
@@ -166,7 +167,7 @@ class _Rendering:
             raise DamagedCatalog("the catalog changed while it was read")
 
     def _inode(self, row: Row) -> bytes:
-        ino, mode, uid, gid, mtime_ns, _, nlink, major, minor, content_id, xattr_id = row[:11]
+        ino, mode, uid, gid, mtime_ns, _, _, major, minor, content_id, xattr_id = row[:11]
         entries = self._xattrs.entries(xattr_id, mode)
         layout, size, first, data = disk.FLAT_PLAIN, 0, 0, b""
         if content_id:
@@ -183,9 +184,19 @@ class _Rendering:
         body = attributes.with_header(entries)
         seconds, nanoseconds = divmod(mtime_ns, _SECOND_NS)
         head = disk.INODE.pack(
-            *(layout, attributes.count(len(body)), mode, 0, size, first, ino & _NO_ID),
-            *(NOBODY if uid == _NO_ID else uid, NOBODY if gid == _NO_ID else gid),
-            *(seconds, nanoseconds, nlink, b""),
+            layout,
+            attributes.count(len(body)),
+            mode,
+            0,
+            size,
+            first,
+            ino & _NO_ID,
+            NOBODY if uid == _NO_ID else uid,
+            NOBODY if gid == _NO_ID else gid,
+            seconds,
+            nanoseconds,
+            self._plan.links[ino],
+            b"",
         )
         return head + body + data
 

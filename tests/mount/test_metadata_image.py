@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import Phase, given, settings
 
 from catalog import erofs
 from catalog.model import Entry, TreeKind
 from catalog.reader import CatalogReader
-from tests.support import needs, treediff
+from tests.support import needs, sweep, treediff
 from tests.support.catalogs import directory, file, hardlink, symlink, write_layer
+from tests.support.generated_trees import ACL, CAPABILITY, TREES, write_root
 from tests.support.metadata_image import expected, mounted, native_root, store
 
 if TYPE_CHECKING:
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.mount
 
-CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
-ACL = struct.pack("<I", 2) + b"".join(
-    struct.pack("<HHI", *entry)
-    for entry in [
-        (1, 6, 0xFFFFFFFF),
-        (2, 4, 1000),
-        (4, 4, 0xFFFFFFFF),
-        (0x10, 6, 0xFFFFFFFF),
-        (0x20, 4, 0xFFFFFFFF),
-    ]
-)
 TOOL = b"#!/bin/sh\necho hello\n"
 BODY = b"a body\n" * 1000
 
@@ -54,7 +44,10 @@ EVERYTHING = [
     Entry(b"modes/none", mode=0o100000, gid=70_000, mtime_ns=(1 << 63) - 1),
     file(b"empty"),
     replace(file(b"tool", TOOL, xattrs=((b"security.capability", CAPABILITY),)), mode=0o100755),
-    file(b"body", BODY, xattrs=((b"system.posix_acl_access", ACL), (b"user.a", b""))),
+    replace(  # group bits as the ACL's mask
+        file(b"body", BODY, xattrs=((b"system.posix_acl_access", ACL), (b"user.a", b""))),
+        mode=0o100664,
+    ),
     hardlink(b"modes/body-too", b"body"),
     hardlink(b"zbody", b"body"),
     hardlink(b"empty-too", b"empty"),
@@ -68,6 +61,8 @@ EVERYTHING = [
     special(b"dev-null", 0o020666, (1, 3)),
     special(b"dev-big", 0o060660, (4095, (1 << 20) - 1)),
     special(b"dev-minor", 0o020600, (0, 256)),
+    Entry(b"dropped", mode=0o010600, xattrs=((b"user.on-a-fifo", b"1"), (b"trusted.t", b"2"))),
+    Entry(b"nobody", mode=0o100600, uid=0xFFFFFFFF, gid=0xFFFFFFFF),
     special(b"fifo", 0o010622),
     special(b"socket", 0o140755),
     file(b"names/" + b"\xff" * 255, b"1"),
@@ -143,3 +138,62 @@ def test_an_overlay_reads_bodies_from_the_data_layer(tree: Path, folder: Path) -
         assert (root / "big" / f"00199-{'n' * 199}").read_bytes() == b"%d" % (199 % 7)
         assert subprocess.run([root / "tool"], capture_output=True, check=True).stdout == b"hello\n"
         assert not [name for entry in found.values() for name in entry.xattrs if "overlay" in name]
+
+
+def test_changed_files_are_copied_up_whole_with_all_they_have(tree: Path, folder: Path) -> None:
+    data = folder / "data"
+    store(data, [TOOL, BODY])
+    with native_root(folder / "image", data, folder) as root:
+        (root / "tool").chmod(0o700)
+        with (root / "body").open("ab") as opened:
+            opened.write(b"more")
+        for name in ("empty", "dropped", "nobody", "link", "dev-null", "link-xattr"):
+            os.utime(root / name, ns=(5, 5), follow_symlinks=False)
+        (root / "names").chmod(0o711)
+        (root / "fifo").unlink()
+        assert (root / "body").read_bytes() == BODY + b"more"
+        assert (root / "modes/body-too").read_bytes() == BODY
+    upper = folder / "upper"
+    assert (upper / "tool").read_bytes() == TOOL
+    assert os.getxattr(upper / "tool", "security.capability") == CAPABILITY
+    assert os.getxattr(upper / "body", "system.posix_acl_access") == ACL
+    assert os.listxattr(upper / "dropped") == ["trusted.t"]
+    assert stat.S_ISCHR((upper / "fifo").lstat().st_mode)
+
+
+def test_a_body_may_arrive_after_the_mount(tree: Path, folder: Path) -> None:
+    data = folder / "data"
+    data.mkdir()
+    with native_root(folder / "image", data, folder) as root:
+        with pytest.raises(FileNotFoundError):
+            (root / "body").read_bytes()
+        store(data, [BODY])
+        assert (root / "body").read_bytes() == BODY
+
+
+def test_two_images_have_different_uuids(folder: Path) -> None:
+    """Overlayfs gives up its index when two lower layers have the same one."""
+    uuids = set()
+    for name in (b"a", b"b"):
+        made(folder, [file(name)])
+        raw = (folder / "image").read_bytes()
+        uuids.add(raw[1072:1088])
+        assert raw[1078] >> 4 == 8
+    assert len(uuids) == 2
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(TREES)
+def test_the_kernel_shows_any_tree_as_the_catalog_has_it(entries: list[Entry]) -> None:
+    folder = sweep.make_folder("anytree")
+    try:
+        write_root(folder / "catalog", entries)
+        with CatalogReader.open(folder / "catalog") as reader:
+            erofs.render(reader, folder / "image")
+            wanted = expected(reader, redirects=True)
+        with mounted(folder / "image", folder / "mnt") as root:
+            assert treediff.scan(root) == wanted
+        fsck = [needs.command("fsck.erofs", "erofs-utils"), str(folder / "image")]
+        assert subprocess.run(fsck, capture_output=True, check=False).returncode == 0
+    finally:
+        sweep.sweep_folder(folder)

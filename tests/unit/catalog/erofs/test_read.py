@@ -1,0 +1,116 @@
+"""Reading images that were changed."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from catalog import erofs
+from catalog.errors import CatalogError
+from catalog.model import TreeKind
+from catalog.reader import CatalogReader
+from tests.support.catalogs import directory, file, hardlink, write_layer
+
+ROOT = 1152
+
+
+@cache
+def sound() -> bytes:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        tree = [directory(b"d"), file(b"d/f", b"body"), file(b"e"), hardlink(b"g", b"e")]
+        write_layer(folder / "catalog", tree, kind=TreeKind.ROOT)
+        with CatalogReader.open(folder / "catalog") as reader:
+            erofs.render(reader, folder / "image")
+        return (folder / "image").read_bytes()
+
+
+def changed(folder: Path, at: int, data: bytes) -> Path:
+    path = folder / "image"
+    path.write_bytes(sound()[:at] + data + sound()[at + len(data) :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("at", "data"),
+    [
+        (1024, b"\0"),  # magic
+        (1032, b"\3"),  # feature_compat
+        (1036, b"\x0d"),  # blkszbits
+        (1037, b"\1"),  # sb_extslots
+        (1060, b"\xff"),  # blocks
+        (1064, b"\1"),  # meta_blkaddr
+        (1104, b"\x0c"),  # feature_incompat
+        (1151, b"\1"),  # reserved
+    ],
+)
+def test_a_superblock_that_is_none_of_ours_is_refused(tmp_path: Path, at: int, data: bytes) -> None:
+    with pytest.raises(erofs.DamagedImage):
+        erofs.check_superblock(changed(tmp_path, at, data))
+
+
+@pytest.mark.parametrize("size", [0, 1024, 1100, 4095, 8192])
+def test_a_file_of_another_size_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "image").write_bytes(sound().ljust(size, b"\0")[:size])
+    with pytest.raises(erofs.DamagedImage):
+        erofs.check_superblock(tmp_path / "image")
+
+
+def test_the_superblock_of_a_sound_image_is_accepted(tmp_path: Path) -> None:
+    erofs.check_superblock(changed(tmp_path, 0, b""))
+    assert len(list(erofs.walk(tmp_path / "image"))) == 5
+
+
+def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="No such file"):
+        erofs.check_superblock(tmp_path / "image")
+    with pytest.raises(CatalogError, match="Is a directory"):
+        list(erofs.walk(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("at", "data"),
+    [
+        (1038, struct.pack("<H", 35)),  # the root is in the superblock
+        (1038, struct.pack("<H", 60_000)),  # the root is behind the end
+        (1040, struct.pack("<Q", 3)),  # as many inodes as the superblock does not have
+        (ROOT, b"\x0f"),  # a layout
+        (ROOT + 4, struct.pack("<H", 0o100755)),  # the root is a file
+        (ROOT + 4, struct.pack("<H", 0o150755)),  # no type
+        (ROOT + 8, struct.pack("<Q", 5)),  # a directory of five bytes
+        (ROOT + 8, struct.pack("<Q", 1 << 62)),
+        (ROOT + 40, struct.pack("<I", 1_000_000_000)),  # nanoseconds
+        (ROOT + 44, struct.pack("<I", 0)),  # nlink
+        (ROOT + 48, b"\1"),  # reserved
+        (ROOT + 64, struct.pack("<Q", 37)),  # `.`
+        (ROOT + 76, struct.pack("<Q", 0)),  # `..`
+        (ROOT + 88, struct.pack("<Q", 36)),  # d is the root
+        (ROOT + 88, struct.pack("<Q", 1)),  # d is in the superblock
+        (ROOT + 88, struct.pack("<Q", 1 << 60)),  # d is behind the end
+        (ROOT + 100, struct.pack("<Q", 36)),  # e is the root
+    ],
+)
+def test_an_image_that_contradicts_itself_is_refused(tmp_path: Path, at: int, data: bytes) -> None:
+    with pytest.raises(erofs.DamagedImage):
+        list(erofs.walk(changed(tmp_path, at, data)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"overlay.metacopy", b"overlay.opaque\0y"),
+        (b"overlay.redirect/", b"overlay.redirectx"),
+        (b"\xff\xff\xff\xff", b"\0\0\0\0"),  # the hole
+    ],
+)
+def test_a_body_that_is_not_where_bodies_are_is_refused(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    assert sound().count(old) == 1
+    path = changed(tmp_path, sound().index(old), new)
+    with pytest.raises(erofs.DamagedImage):
+        list(erofs.walk(path))
