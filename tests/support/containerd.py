@@ -11,7 +11,6 @@ import itertools
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.support import needs, sweep
@@ -19,6 +18,7 @@ from tests.support.processes import Process, accepts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 COMMAND_TIMEOUT_S = 180.0
 STDERR_LINES = 6
@@ -70,7 +70,7 @@ class Containerd:
     ) -> None:
         self.folder = folder
         self.address = folder / "containerd.sock"
-        self.namespace = f"thinfs-{os.getpid()}-{next(_counter)}"
+        self.namespace = f"{sweep.NAMESPACE}{os.getpid()}-{next(_counter)}"
         self.hosts_dir = hosts_dir
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "containerd.toml"
@@ -168,8 +168,8 @@ class Containerd:
         self._process = None
         sweep.kill_processes(self.folder)
         sweep.unmount_below(self.folder)
-        for base in ("/run/containerd/runc", "/run/containerd/fifo"):
-            shutil.rmtree(Path(base, self.namespace), ignore_errors=True)
+        for base in sweep.RUNTIME:
+            shutil.rmtree(base / self.namespace, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

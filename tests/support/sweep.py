@@ -25,6 +25,9 @@ PREFIX = "thinfs-test-"
 # Processes started for a test carry the test's folder in this variable.
 MARK = "THINFS_TEST_FOLDER"
 BASE = Path("/tmp")  # short on purpose: paths of unix sockets end at 107 bytes
+# containerd's namespaces of tests, and where runc and shims keep state by namespace.
+NAMESPACE = "thinfs-test-"
+RUNTIME = (Path("/run/containerd/runc"), Path("/run/containerd/fifo"))
 _KILL_TIMEOUT_S = 10
 
 
@@ -42,6 +45,10 @@ def sweep_stale() -> list[Path]:
     stale = [folder for folder in BASE.glob(f"{PREFIX}*") if not _alive(folder)]
     for folder in stale:
         sweep_folder(folder)
+    for base in RUNTIME:
+        for state in base.glob(f"{NAMESPACE}*"):
+            if not _alive(state, NAMESPACE):
+                shutil.rmtree(state, ignore_errors=True)
     return stale
 
 
@@ -88,9 +95,10 @@ def _unescape(field: bytes) -> Path:
     return Path(text)
 
 
-def _alive(folder: Path) -> bool:
-    pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-    return pid.isdecimal() and Path("/proc", pid).exists()
+def _alive(folder: Path, prefix: str = PREFIX) -> bool:
+    """Whether the process that a folder is named after still runs; true for names not of ours."""
+    pid = folder.name.removeprefix(prefix).partition("-")[0]
+    return not pid.isdecimal() or Path("/proc", pid).exists()
 
 
 def kill_processes(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.support import needs, sweep
@@ -44,6 +45,15 @@ def test_folders_of_living_processes_are_not_stale(folder: Path) -> None:
     assert dead in sweep.sweep_stale()
     assert not dead.exists()
     assert folder.exists()
+
+
+def test_a_folder_that_is_named_like_ours_by_somebody_else_stays() -> None:
+    other = Path(tempfile.mkdtemp(prefix=f"{sweep.PREFIX}not-a-pid-", dir=sweep.BASE))
+    try:
+        assert other not in sweep.sweep_stale()
+        assert other.exists()
+    finally:
+        other.rmdir()
 
 
 def _command_line(pid: int) -> bytes:
