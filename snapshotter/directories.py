@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,14 @@ def make(layout: Layout, snapshot_id: int, *, writable: bool, owner: Owner | Non
         os.chown(fs, owner.uid, owner.gid)
     if writable:
         _make_with_mode(layout.work(snapshot_id), WORK_MODE)
+
+
+def link(path: Path, target: str) -> None:
+    """Make a symbolic link, in place of one that points elsewhere."""
+    if not path.is_symlink() or os.readlink(path) != target:  # noqa: PTH115 - the text as it is
+        draft = path.with_name(f"{path.name}.{threading.get_native_id()}")
+        draft.symlink_to(target)
+        draft.replace(path)
 
 
 def delete(path: Path) -> bool:

@@ -24,7 +24,7 @@ from snapshotter.model import (
     Unavailable,
     Usage,
 )
-from snapshotter.mounts import Layout, mounts
+from snapshotter.mounts import Layout, is_unpacking, mounts
 from snapshotter.uses import Uses
 from thinfs.errors import (
     FormatError,
@@ -209,7 +209,7 @@ class Snapshotter:
                 raise FailedPrecondition(f"snapshot {key}: is committed and cannot be mounted")
             below = _Below.of(chain)
             root = self._attach(own.id, key, below.recipe)
-        return self._mounts(own.info.kind, own.id, below, root)
+            return self._mounts(own.info.kind, key, own.id, below, root)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         """Make an active snapshot a committed one that others can stand upon.
@@ -282,11 +282,12 @@ class Snapshotter:
                 writable = kind is Kind.ACTIVE
                 directories.make(self._layout, snapshot_id, writable=writable, owner=owner)
                 now = self._clock()
+                made = self._mounts(kind, key, snapshot_id, below, root)
                 self._store.create(snapshot_id, kind, key, below.nearest, labels=labels, now=now)
             except BaseException:
                 directories.delete(self._layout.home(snapshot_id))
                 raise
-        return self._mounts(kind, snapshot_id, below, root)
+        return made
 
     def _attach(self, snapshot_id: int, key: str, recipe: str | None) -> Root | None:
         """Make the root of a thin chain be there; None for an ordinary chain."""
@@ -317,10 +318,22 @@ class Snapshotter:
             raise NotFound("the parent was removed in the meantime") from error
 
     def _mounts(
-        self, kind: Kind, snapshot_id: int, below: _Below, root: Root | None
+        self, kind: Kind, key: str, snapshot_id: int, below: _Below, root: Root | None
     ) -> tuple[Mount, ...]:
-        options = self._options if root is None else (*self._options, *self._thin_options)
-        return mounts(self._layout, kind, snapshot_id, below.ids, root=root, options=options)
+        """Tell how to mount a snapshot whose directories are there."""
+        made = mounts(
+            self._layout,
+            kind,
+            snapshot_id,
+            below.ids,
+            root=root,
+            options=self._options if root is None else (*self._options, *self._thin_options),
+            unpacking=is_unpacking(key),
+        )
+        link = self._layout.link(snapshot_id)
+        if root is not None and any(str(link) in option for option in made[0].options):
+            directories.link(link, root.directory)
+        return made
 
     def _delete_orphan(self, snapshot_id: int) -> None:
         with self._uses.sole(snapshot_id) as mine:

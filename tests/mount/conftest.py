@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def root_mode(request: pytest.FixtureRequest) -> str:
-    """How the site's daemon serves roots."""
+    """How the site's daemon serves roots; ``nested``: natively, as older kernels need it."""
     return str(getattr(request, "param", "auto"))
 
 
 @pytest.fixture
 def site(folder: Path, root_mode: str) -> Site:
     """An empty repository's place and a configuration; nothing runs yet."""
-    return Site(folder, daemon={"root_mode": root_mode})
+    if root_mode != "nested":
+        return Site(folder, daemon={"root_mode": root_mode})
+    site = Site(folder, daemon={"root_mode": "native"})
+    site.daemon_command = [sys.executable, "-m", "tests.support.nested_daemon", str(site.config)]
+    return site

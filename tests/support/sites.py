@@ -27,11 +27,15 @@ class Site:
     Args:
         folder: made by the fixture of that name.
         sections: of the configuration, merged over what belongs into the folder.
+
+    Attributes:
+        daemon_command: runs the daemon, if it is not ``thinfs daemon``.
     """
 
     def __init__(self, folder: Path, **sections: dict[str, Any]) -> None:
         self.folder = folder
         self._mounts = 0
+        self.daemon_command: list[str] = []
         self.repository = folder / "repository"
         self.socket = folder / "daemon.sock"
         self.mountpoint = folder / "mnt"
@@ -89,7 +93,7 @@ class Site:
     @contextmanager
     def daemon(self, name: str = "daemon") -> Iterator[Process]:
         """A daemon that answers."""
-        command = self.command("-v", "daemon")
+        command = self.daemon_command or self.command("-v", "daemon")
         with Process(command, folder=self.folder, name=name, check_log=True) as process:
             process.wait_ready(self.answers, "the control API")
             yield process

@@ -43,7 +43,7 @@ def tune(device: tuple[int, int], read_ahead_kib: int) -> None:
     major, minor = device
     _write(Path(f"/sys/class/bdi/{major}:{minor}/read_ahead_kb"), read_ahead_kib)
     try:
-        with _control() as connections:
+        with fuse_connections() as connections:
             connection = connections / str(major << 20 | minor)  # as the kernel packs dev_t
             _write(connection / "max_background", MAX_BACKGROUND)
             _write(connection / "congestion_threshold", CONGESTED)
@@ -52,7 +52,7 @@ def tune(device: tuple[int, int], read_ahead_kib: int) -> None:
 
 
 @contextmanager
-def _control() -> Iterator[Path]:
+def fuse_connections() -> Iterator[Path]:
     """The FUSE control file system; where nobody has mounted it, for a moment and for us."""
     if any(CONTROL.iterdir()) or os.geteuid() != 0:
         yield CONTROL

@@ -1,4 +1,4 @@
-"""How the layers of a native root are put together, as text for overlayfs. Pure.
+"""How the layers of a native root are put together, as text for overlayfs.
 
 ``DIRECT``: whoever mounts a container puts metadata, cache and FUSE below it in one overlay. The
 kernel obeys redirects into data-only layers by itself (6.16 and later).
@@ -12,10 +12,10 @@ one as its plain lower directory.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    from pathlib import Path
+XINO: Final = Path("/sys/module/overlay/parameters/xino_auto")
 
 
 class Layers(enum.StrEnum):
@@ -30,20 +30,22 @@ def lowerdir(metadata: Path, *data: Path) -> str:
     return "::".join(str(path) for path in (metadata, *data))
 
 
-def read_only_options(lower: str, layers: Layers, *, xino: bool) -> list[str]:
-    """Options of the read-only overlay that shows a whole root as one directory.
-
-    Files and directories have the same ``st_dev`` with ``xino=on``. A nested one must not use
-    the high bits of inode numbers: the container's overlay above needs them for the same end.
+def read_only_options(lower: str, layers: Layers) -> list[str]:
+    """Options of a read-only overlay that shows a whole root as one directory.
 
     Args:
         lower: from :func:`lowerdir`.
         layers: how they are used.
-        xino: whether this kernel's overlayfs knows the option.
     """
-    options = [f"lowerdir={lower}"]
-    if layers is Layers.NESTED:
-        options.append("metacopy=on")
-    if xino:
-        options.append("xino=off" if layers is Layers.NESTED else "xino=on")
-    return options
+    nested = layers is Layers.NESTED
+    return [f"lowerdir={lower}", *(["metacopy=on"] if nested else [])]
+
+
+def xino(value: str, parameter: Path = XINO) -> list[str]:
+    """The option ``xino=`` where overlayfs, which must be loaded, knows it.
+
+    With ``on``, files have the ``st_dev`` of their directories. An overlay that is to be a layer
+    of another one must be ``off``: it would use up the bits of inode numbers that the upper one
+    needs for the same end.
+    """
+    return [f"xino={value}"] if parameter.exists() else []

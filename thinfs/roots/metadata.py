@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from catalog.erofs import render
+from catalog.erofs import check_superblock, render
 from catalog.errors import CatalogError
 from thinfs.errors import FormatError, StoreError, ThinfsError
 
@@ -100,6 +100,11 @@ class MetadataImages:
     async def _fetched(self, named: BlobRef, root: OpenRoot) -> Image:
         digest = _digest(named.digest)
         path = await self._images.file(digest, named.size, named.stored_size, root.sources)
+        try:
+            await trio.to_thread.run_sync(check_superblock, path)
+        except CatalogError as error:
+            await self._images.release(digest)
+            raise FormatError(f"metadata image {digest.hex()}: {error}") from error
         return Image(digest, path)
 
     async def _rendered(self, root: OpenRoot) -> Image:

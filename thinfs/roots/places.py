@@ -12,8 +12,7 @@ import trio
 
 from thinfs.errors import StoreError, ThinfsError
 from thinfs.roots.kernel import mount_image, mount_overlay, unmount_all
-from thinfs.roots.layers import Layers, lowerdir, read_only_options
-from thinfs.roots.probe import xino_known
+from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +51,7 @@ class Places(Protocol):
     """Gives roots their place once the mount is served."""
 
     async def place(self, root: OpenRoot, /) -> Place:
-        """Make a root's place."""
+        """Make a root's place; called again when it has one and one more holder comes."""
         ...
 
     async def remove(self, root: OpenRoot, /) -> None:
@@ -112,6 +111,22 @@ class NativeLayers:
             self.unmount(root_id)
             raise
 
+    def renew(self, root_id: str) -> Place:
+        """Let the next container see what is in the cache by now; the others keep what they have.
+
+        A file that was read from FUSE once stays with FUSE as long as the kernel has its inode.
+        Each container has an overlay of its own and so inodes of its own, but a nested root's
+        are all containers' that use the same mount.
+
+        Raises:
+            StoreError: the kernel refuses.
+        """
+        home = self.folder / root_id
+        if self.ability.layers is Layers.NESTED:
+            unmount_all(home / LOWER)
+            self._mount_lower(home)
+        return self._place(home)
+
     def unmount(self, root_id: str) -> None:
         """Detach a root's mounts; whoever uses them keeps them."""
         clear(self.folder / root_id, (WHOLE, LOWER, METADATA))
@@ -120,16 +135,23 @@ class NativeLayers:
         for name in (METADATA, WHOLE):
             (home / name).mkdir()
         mount_image(image, home / METADATA, self.ability.backing)
-        lower = lowerdir(home / METADATA, self.cache, self.fuse)
-        nested = self.ability.layers is Layers.NESTED
-        options = read_only_options(lower, self.ability.layers, xino=False)
-        xino = ["xino=on"] if xino_known() else []
-        mount_overlay(home / WHOLE, [*options, *xino], read_only=True)
-        if nested:
+        options = read_only_options(self._lowerdir(home), self.ability.layers)
+        mount_overlay(home / WHOLE, [*options, *xino("on")], read_only=True)
+        if self.ability.layers is Layers.NESTED:
             (home / LOWER).mkdir()
-            options = read_only_options(lower, self.ability.layers, xino=xino_known())
-            mount_overlay(home / LOWER, options, read_only=True)
-            lower = str(home / LOWER)
+            self._mount_lower(home)
+        return self._place(home)
+
+    def _mount_lower(self, home: Path) -> None:
+        options = read_only_options(self._lowerdir(home), self.ability.layers)
+        mount_overlay(home / LOWER, [*options, *xino("off")], read_only=True)
+
+    def _lowerdir(self, home: Path) -> str:
+        return lowerdir(home / METADATA, self.cache, self.fuse)
+
+    def _place(self, home: Path) -> Place:
+        nested = self.ability.layers is Layers.NESTED
+        lower = str(home / LOWER) if nested else self._lowerdir(home)
         return Place(NATIVE_MODE, lower, str(home / WHOLE))
 
 
@@ -169,6 +191,7 @@ class NativePlaces:
         self._images = images
         self._otherwise = otherwise
         self._used: dict[str, Image] = {}
+        self._refused: set[str] = set()
 
     async def place(self, root: OpenRoot, /) -> Place:
         """Mount a root natively, or tell where else it is.
@@ -176,16 +199,22 @@ class NativePlaces:
         Raises:
             ThinfsError: it cannot be mounted natively, and there is no other place.
         """
+        if root.id in self._used:
+            return await trio.to_thread.run_sync(partial(self._layers.renew, root.id))
+        if root.id in self._refused and self._otherwise is not None:
+            return await self._otherwise.place(root)
         try:
             return await self._place(root)
         except ThinfsError as error:
             if self._otherwise is None:
                 raise
+            self._refused.add(root.id)
             log.warning("root %s is served by FUSE alone: %s", root.id, error)
             return await self._otherwise.place(root)
 
     async def remove(self, root: OpenRoot, /) -> None:
         """Unmount a root."""
+        self._refused.discard(root.id)
         image = self._used.pop(root.id, None)
         if image is not None:
             await self._unmount(root.id)

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-XINO: Final = Path("/sys/module/overlay/parameters/xino_auto")
-
 _HERE: Final = b"in the cache\n"
 _LATER: Final = b"in the cache, but later\n"
 _AFAR: Final = b"in the last layer\n"
@@ -58,11 +56,6 @@ class Ability:
 
 WAYS: Final = tuple(Ability(backing, layers) for layers in Layers for backing in Backing)
 """All ways, the best one first."""
-
-
-def xino_known(parameter: Path = XINO) -> bool:
-    """Whether overlayfs knows ``xino=``; loads nothing, so ask when it has been used once."""
-    return parameter.exists()
 
 
 def probe(cache: Path, mounts: Path, ways: Sequence[Ability] = WAYS) -> Ability:
@@ -103,7 +96,7 @@ def _try(way: Ability, data: Path, places: Path) -> None:
     _render(data)
     mount_image(data / "image", metadata, way.backing)
     lower = lowerdir(metadata, near, far)
-    mount_overlay(below, read_only_options(lower, way.layers, xino=xino_known()), read_only=True)
+    mount_overlay(below, read_only_options(lower, way.layers), read_only=True)
     if way.layers is Layers.NESTED:
         lower = str(below)
     options = [f"lowerdir={lower}", f"upperdir={upper}", f"workdir={work}"]

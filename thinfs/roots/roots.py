@@ -173,7 +173,8 @@ class Roots:
     async def _place_for(self, root: str, holder: str, *, held: bool) -> None:
         """Place a root; when that fails, a holder that had no claim before has none after."""
         try:
-            await self._place(root)
+            if not held or root not in self._placed:
+                await self._place(root)
         except BaseException:
             if not held:
                 with trio.CancelScope(shield=True):
@@ -181,8 +182,7 @@ class Roots:
             raise
 
     async def _place(self, root: str) -> None:
-        if root not in self._placed:
-            self._placed[root] = await self._places.place(self._open[root])
+        self._placed[root] = await self._places.place(self._open[root])
 
     async def _claim(self, root: str, holder: str, text: str) -> RootRecord:
         known = self._known.get(root)
@@ -237,7 +237,7 @@ class Roots:
                     opened = await self._opener.open(recipe, cached_only=cached_only)
                     if opened is not None:
                         self._show(opened, record)
-                if place and root in self._open:
+                if place and root in self._open and root not in self._placed:
                     await self._place(root)
         except ThinfsError as error:
             log.error("root %s cannot be attached again: %s", root, error)  # noqa: TRY400 - its reader can act on the message
