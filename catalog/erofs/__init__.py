@@ -7,23 +7,25 @@ place of data, and the two attributes that tell overlayfs to look for its body a
 targets, devices, attributes. :func:`walk` reads one back, :func:`check_superblock` looks at one
 before it is mounted.
 
-Weighed on the root of a Python image with numpy, pandas and scikit-learn (19 915 inodes,
-4.16 MB; 1.27 MB as zstd -3, of which 0.56 MB are digests that no compression makes smaller):
+Weighed on the root of a Python image with numpy, pandas and scikit-learn: 19 915 inodes, of
+which 16 605 have a body; 4.16 MB, of which bodies' inodes are 77 % and names 15 %; 1.06 MB as
+zstd -3, of which redirects are 0.71 MB (digests of 0.52 MB cannot become smaller).
 
-- *Extended inodes (64 bytes) only.* Compact ones (32 bytes) have no nanoseconds, no owners
-  above 65535, and a time of their own only in newer kernels.
+- *Extended inodes (64 bytes) only.* Compact ones (32 bytes) would save 13 %, and 1.3 % when
+  compressed, and have no nanoseconds, no owners above 65535, and no times of their own in
+  older kernels.
 - *Attributes inline only.* A file with a body needs 188 bytes, and inodes begin at multiples of
   32: sharing the one attribute that is always the same would leave it 172, and so 192 again.
-- *Names of attributes written out.* Prefixes (``XATTR_PREFIXES``) would save 32 bytes a file
-  before and next to nothing after compression, and erofs-utils before 1.6 could not check it.
-- *Blocks of 4096 bytes.* Smaller ones make more directories cross a block; larger ones no
-  kernel with 4 KiB pages takes.
+- *Names of attributes written out.* Prefixes (``XATTR_PREFIXES``) would save 13 %, and 0.5 %
+  when compressed, and the erofs-utils of Debian 12 cannot check them.
+- *Blocks of 4096 bytes.* Kernels with larger pages take them too; none with pages of 4 KiB
+  takes larger blocks, and smaller ones let more directories cross a block.
 - *One chunk index a file.* Chunks have the largest size there is (8 TiB).
 
 What cannot be said in the format: attributes that no file system would take are left out
 (:mod:`catalog.erofs.attributes` lists them); the owner 2**32 - 1 becomes ``NOBODY``; attribute
-values of 65 536 bytes, 256 KiB of attributes in all and files above 256 TiB are refused with
-:class:`CannotRender`. Times are kept whole: the range of a catalog fits.
+values of 65 536 bytes, more than 262 136 bytes of attributes in all and files above 256 TiB are
+refused with :class:`CannotRender`. Times are kept whole: the range of a catalog fits.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog import rows as catalog_rows
@@ -75,8 +76,7 @@ def scan(reader: CatalogReader, *, bodies: bool) -> Iterator[Row]:
         bodies: with the columns of a file's content.
     """
     root, names = _QUERIES[bodies]
-    yield from reader.query(root, ROOT_INO)
-    yield from reader.query(names)
+    return itertools.chain(reader.query(root, ROOT_INO), reader.query(names))
 
 
 def children(reader: CatalogReader, ino: int) -> Iterator[tuple[bytes, int]]:

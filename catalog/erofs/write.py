@@ -108,27 +108,25 @@ def _hashed(file: FileIO) -> hashlib._Hash:
 
 
 class _Stream:
-    """Bytes for ascending places of a file, gathered into large writes; zeros between them."""
+    """Bytes for ascending places of a file, gathered into large writes; zeros between them.
+
+    Attributes:
+        at: the next place.
+    """
 
     def __init__(self, handle: int, start: int) -> None:
+        self.at = start
         self._handle = handle
         self._written = start
         self._pieces: list[bytes] = []
-        self._bytes = 0
-
-    @property
-    def at(self) -> int:
-        """The next place."""
-        return self._written + self._bytes
 
     def put(self, place: int, data: bytes) -> None:
         """Write at a place, not before :attr:`at`."""
-        gap = place - self._written - self._bytes
-        if gap:
-            self._pieces.append(bytes(gap))
+        if place > self.at:
+            self._pieces.append(bytes(place - self.at))
         self._pieces.append(data)
-        self._bytes += gap + len(data)
-        if self._bytes >= _BUFFER_BYTES:
+        self.at = place + len(data)
+        if self.at - self._written >= _BUFFER_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -139,7 +137,6 @@ class _Stream:
             self._written += count
             left = left[count:]
         self._pieces.clear()
-        self._bytes = 0
 
 
 class _Rendering:

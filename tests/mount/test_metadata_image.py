@@ -53,6 +53,7 @@ EVERYTHING = [
     hardlink(b"empty-too", b"empty"),
     directory(b"acl", xattrs=((b"system.posix_acl_default", ACL), (b"user.d" * 42, b"x" * 5000))),
     file(b"large-xattr", b"x", xattrs=((b"trusted.large", b"\0\xff" * 32_000),)),
+    file(b"most-xattrs", b"x", xattrs=tuple((b"user.%d" % n, bytes(65_491)) for n in range(4))),
     file(b"many-xattrs", b"x", xattrs=tuple((b"user.%03d" % n, b"v" * n) for n in range(200))),
     symlink(b"link", b"tool"),
     symlink(b"link-not-utf-8", b"\xff\xfe"),

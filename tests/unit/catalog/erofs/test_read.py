@@ -13,7 +13,7 @@ from catalog import erofs
 from catalog.errors import CatalogError
 from catalog.model import TreeKind
 from catalog.reader import CatalogReader
-from tests.support.catalogs import directory, file, hardlink, write_layer
+from tests.support.catalogs import directory, file, hardlink, symlink, write_layer
 
 ROOT = 1152
 
@@ -22,7 +22,14 @@ ROOT = 1152
 def sound() -> bytes:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        tree = [directory(b"d"), file(b"d/f", b"body"), file(b"e"), hardlink(b"g", b"e")]
+        tree = [
+            directory(b"d"),
+            file(b"d/f", b"body"),
+            file(b"e"),
+            hardlink(b"g", b"e"),
+            file(b"h", xattrs=((b"user.not-kept", b""),)),
+            symlink(b"l", b"target"),
+        ]
         write_layer(folder / "catalog", tree, kind=TreeKind.ROOT)
         with CatalogReader.open(folder / "catalog") as reader:
             erofs.render(reader, folder / "image")
@@ -62,7 +69,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, size: int) -> None:
 
 def test_the_superblock_of_a_sound_image_is_accepted(tmp_path: Path) -> None:
     erofs.check_superblock(changed(tmp_path, 0, b""))
-    assert len(list(erofs.walk(tmp_path / "image"))) == 5
+    assert len(list(erofs.walk(tmp_path / "image"))) == 7
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
@@ -99,11 +106,41 @@ def test_an_image_that_contradicts_itself_is_refused(tmp_path: Path, at: int, da
         list(erofs.walk(changed(tmp_path, at, data)))
 
 
+MODE, SIZE, FIRST = 4, 8, 16
+
+
+@pytest.mark.parametrize(
+    ("path", "at", "data"),
+    [
+        (b"e", MODE, struct.pack("<H", 0o020600)),  # a whiteout
+        (b"e", MODE, struct.pack("<H", 0o010600)),  # of another type than its name says
+        (b"e", SIZE, b"\1"),  # a body without chunks
+        (b"e", FIRST, b"\1"),
+        (b"d/f", FIRST, b"\x1e"),  # smaller chunks
+        (b"d/f", SIZE, bytes(8)),
+        (b"d/f", SIZE, struct.pack("<Q", (1 << 48) + 1)),
+        (b"l", SIZE, struct.pack("<Q", 4097)),
+        (b"l", SIZE, struct.pack("<Q", 4096)),
+        (b"l", 64, b"a\0b"),
+        (b"d", 0, b"\x09"),  # a directory of chunks
+        (b"d", MODE, struct.pack("<H", 0o120777)),
+    ],
+)
+def test_an_inode_that_nobody_wrote_is_refused(
+    tmp_path: Path, path: bytes, at: int, data: bytes
+) -> None:
+    (tmp_path / "sound").write_bytes(sound())
+    nid = dict(erofs.walk(tmp_path / "sound"))[path].nid
+    with pytest.raises(erofs.DamagedImage):
+        list(erofs.walk(changed(tmp_path, nid * 32 + at, data)))
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         (b"overlay.metacopy", b"overlay.opaque\0y"),
         (b"overlay.redirect/", b"overlay.redirectx"),
+        (b"not-kept", b"overlay."),
         (b"\xff\xff\xff\xff", b"\0\0\0\0"),  # the hole
     ],
 )

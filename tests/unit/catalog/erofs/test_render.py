@@ -168,3 +168,14 @@ def test_a_root_directory_with_large_attributes_is_found(tmp_path: Path, size: i
     found = dict(erofs.walk(image))
     assert found[b""].xattrs == xattrs
     assert found.keys() == {b"", b"f"}
+
+
+def test_more_sets_of_attributes_than_are_kept_in_memory_come_out_right(tmp_path: Path) -> None:
+    values = {b"%03d" % n: b"%03d" % n * 20_000 for n in range(320)}
+    entries = [file(name, xattrs=((b"user.a", value),)) for name, value in values.items()]
+    again = [
+        file(b"x-" + name, xattrs=entry.xattrs) for name, entry in zip(values, entries, strict=True)
+    ]
+    found = dict(erofs.walk(render(tmp_path, [*entries, *again])))
+    for name, value in values.items():
+        assert found[name].xattrs == found[b"x-" + name].xattrs == ((b"user.a", value),)
