@@ -177,7 +177,7 @@ def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
             root=RecipeRoot(
                 chain_id=image.chain_id,
                 catalog=_named(root.catalog),
-                metadata=_named(root.metadata),
+                metadata=_named(root.metadata) if root.metadata else None,
             ),
         ),
     )

@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from catalog.erofs import render
+from catalog.erofs import CannotRender, render
 from catalog.errors import CatalogError, DamagedCatalog, InvalidEntry
 from catalog.merge import merge
 from catalog.reader import CatalogReader
@@ -46,7 +46,7 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
         root = CatalogReader.open(target)
         try:
             stored_bytes = sum(ref.stored_size for ref in root.objects())
-            render(root, metadata)
+            rendered = _rendered(root, metadata)
         finally:
             root.close()
     except (InvalidEntry, DamagedCatalog) as error:
@@ -56,7 +56,9 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
     record = RootRecord(
         chain_id=chain_id,
         catalog=workshop.repository.publish_catalog(target, workshop.work),
-        metadata=workshop.repository.publish_metadata(metadata, workshop.work),
+        metadata=workshop.repository.publish_metadata(metadata, workshop.work)
+        if rendered
+        else None,
         content_bytes=summary.content_bytes,
         stored_bytes=stored_bytes,
     )
@@ -64,3 +66,13 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
     workshop.repository.put_root_record(bytes.fromhex(name), record)
     log.info("root %s: %d inodes, %d names", name[:12], summary.inodes, summary.names)
     return record
+
+
+def _rendered(root: CatalogReader, target: Path) -> bool:
+    """Render the root's metadata image; some odd trees do not fit into one."""
+    try:
+        render(root, target)
+    except CannotRender as error:
+        log.info("no metadata image, nodes serve this root by FUSE alone: %s", error)
+        return False
+    return True

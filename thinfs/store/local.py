@@ -160,10 +160,9 @@ class LocalRepository:
 
     def has_root(self, record: RootRecord) -> bool:
         """Whether a root's catalog and metadata image are here, with the sizes they had."""
-        files = (
-            (record.catalog, catalog_path(_raw(record.catalog.digest))),
-            (record.metadata, metadata_path(_raw(record.metadata.digest))),
-        )
+        files = [(record.catalog, catalog_path(_raw(record.catalog.digest)))]
+        if record.metadata is not None:
+            files.append((record.metadata, metadata_path(_raw(record.metadata.digest))))
         return all(self._size(path) == ref.stored_size for ref, path in files)
 
     def unpack_catalog(self, ref: PublishedFile, target: Path) -> bool:

@@ -64,16 +64,16 @@ class RootRecord(msgspec.Struct, frozen=True):
     Attributes:
         chain_id: OCI ChainID of the layers.
         catalog: the merged tree.
-        metadata: the same tree as an EROFS image.
+        metadata: the same tree as an EROFS image; none when it does not fit into one.
         content_bytes: sum of its distinct contents.
         stored_bytes: sum of the objects they lie in, as stored.
     """
 
     chain_id: Digest
     catalog: PublishedFile
-    metadata: PublishedFile
     content_bytes: Count
     stored_bytes: Count
+    metadata: PublishedFile | None = None
 
 
 def parse_record(data: bytes, kind: type[T], where: str) -> T:

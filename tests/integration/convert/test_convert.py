@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -19,6 +20,7 @@ import zstandard
 from catalog.erofs import walk
 from tests.support.converted import files_of, recipe_of, root_of
 from tests.support.layouts import blob_path, make_index, make_layout, put_image, tar_layer
+from tests.support.tarwrite import LayerTar
 from tests.support.wait import wait_until
 from thinfs.store.layout import metadata_path
 
@@ -111,6 +113,17 @@ def test_the_metadata_image_shows_the_same_tree_as_the_catalog(folder: Path) -> 
 def _shape(node: Node | ImageNode) -> tuple[int, int, int]:
     """Mode, links, and bytes; directories take room in an image only."""
     return node.mode, node.nlink, 0 if stat.S_ISDIR(node.mode) else node.size
+
+
+def test_a_tree_that_fits_into_no_metadata_image_converts_without_one(folder: Path) -> None:
+    stream = io.BytesIO()
+    with LayerTar(stream) as tar:
+        tar.add(b"x", data=b"x", xattrs={f"user.{i}": b"v" * 65_000 for i in range(5)})
+    make_layout(folder / "in", "x", [stream.getvalue()])
+    done = convert(folder / "repo", f"oci:{folder}/in:x")
+    recipe: Any = recipe_of(folder / "repo" / "oci", done["name"])
+    assert "metadata" not in recipe["thinfs"]["root"]
+    assert convert(folder / "repo", f"oci:{folder}/in:x")["digest"] == done["digest"]
 
 
 def test_a_second_conversion_reads_and_stores_nothing(folder: Path) -> None:
