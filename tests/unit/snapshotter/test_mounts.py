@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from snapshotter.model import Kind, Mount
-from snapshotter.mounts import Layout, mounts
+from snapshotter.mounts import Layout, is_unpacking, mounts
 from thinfs.control.values import Root
 
 LAYOUT = Layout(Path("/s"))
@@ -58,3 +58,32 @@ def test_a_view_of_a_thin_snapshot_is_a_bind_of_the_root_as_one_directory(root: 
     assert mounts(LAYOUT, Kind.VIEW, 2, [1], root=root) == (
         Mount("bind", "/m/trees/ab", ("ro", "rbind")),
     )
+
+
+@pytest.mark.parametrize("key", ["extract-12 sha256:ab", "default/7/extract-12 sha256:ab"])
+def test_containerd_unpacks_upon_one_plain_directory(key: str) -> None:
+    assert is_unpacking(key)
+    (mount,) = mounts(LAYOUT, Kind.ACTIVE, 3, [2, 1], root=NATIVE, unpacking=True)
+    assert mount.options[-1] == f"lowerdir=/s/2/fs:{NATIVE.directory}"
+
+
+@pytest.mark.parametrize(
+    "key", ["extract", "my-extract-1", "default/7/extracted", "a/b/c/extract-"]
+)
+def test_other_keys_are_those_of_containers(key: str) -> None:
+    assert not is_unpacking(key)
+
+
+def test_where_overlays_get_userxattr_a_native_root_is_one_plain_directory() -> None:
+    (mount,) = mounts(LAYOUT, Kind.ACTIVE, 2, [1], root=NATIVE, options=["userxattr"])
+    assert mount.options[-1] == f"lowerdir={NATIVE.directory}"
+
+
+@pytest.mark.parametrize("root", [TREE, NATIVE])
+def test_with_options_beyond_a_page_all_layers_are_in_one_directory(root: Root) -> None:
+    parents = range(1500, 1000, -1)
+    (mount,) = mounts(LAYOUT, Kind.ACTIVE, 2000, parents, root=root)
+    lowers = mount.options[-1].removeprefix("lowerdir=").split(":")
+    assert len(lowers) == 500
+    assert {lower.split("/")[1] for lower in lowers} == {"s"}
+    assert lowers[-1] == str(LAYOUT.link(2000))
