@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,9 +17,6 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 BAR_INTERVAL_S = 0.1
 LINE_INTERVAL_S = 10.0
 _MIB = 1 << 20
@@ -30,12 +27,7 @@ class ConvertProgress(Protocol):
 
     def __enter__(self) -> ConvertProgress: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def layer(self, digest: str, size: int, *, present: bool) -> None:
         """A layer begins, or is there already."""
@@ -60,12 +52,7 @@ def for_stderr(*, quiet: bool) -> ConvertProgress:
 class _Context:
     """A context that has nothing to put away."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
 
@@ -125,12 +112,7 @@ class _Bars:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def layer(self, digest: str, size: int, *, present: bool) -> None:

@@ -18,7 +18,6 @@ from catalog.model import ObjectRef
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from thinfs.store.local import LocalRepository
 
@@ -63,12 +62,7 @@ class ObjectWriter:
     def __enter__(self) -> ObjectWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def store(self, parts: list[bytes], digest: bytes | None = None) -> Future[StoredObject]:

@@ -18,7 +18,6 @@ from thinfs.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
 QUEUE_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 20
@@ -153,12 +152,7 @@ class LayerPipe:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._changed:
             self._stopped = True
             self._queue.clear()
