@@ -160,14 +160,16 @@ class FileSystem:
     def detach(self, slot: int) -> None:
         """Stop serving a tree: its numbers are stale from now on, its bodies closed.
 
-        A content that another tree has as well is read from there.
+        A content that another tree has as well is read from there. Bodies of contents may have
+        been opened through any tree, so all are closed; the next read opens them again.
         """
         self._slots.pop(slot, None)
         for inode in [inode for inode in self._handles if inode >> SLOT_BITS == slot]:
             if not is_content(inode):
                 del self._handles[inode]
-        for inode in [inode for inode in self._bodies if inode >> SLOT_BITS == slot]:
-            self._bodies.pop(inode).close()
+        for inode in list(self._bodies):
+            if inode >> SLOT_BITS == slot or is_content(inode):
+                self._bodies.pop(inode).close()
 
     def names_last(self, directory: int) -> bool:
         """Whether what a name in a directory stands for is the same for ever."""

@@ -78,9 +78,25 @@ class TreePlaces:
         """Nothing was made."""
 
 
+class NativeMounts(Protocol):
+    """Mounts of native roots; all may wait for the FUSE mount, so call them in a thread."""
+
+    def mount(self, root_id: str, image: Path, /) -> Place:
+        """Mount a root."""
+        ...
+
+    def renew(self, root_id: str, /) -> Place:
+        """One more holder comes."""
+        ...
+
+    def unmount(self, root_id: str, /) -> None:
+        """Detach a root's mounts."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NativeLayers:
-    """What all native roots of a node share.
+    """Real :class:`NativeMounts`, and what all of a node's share.
 
     Attributes:
         folder: holds the mount points of each root.
@@ -179,15 +195,15 @@ class NativePlaces:
     """Roots are mounts of metadata images over contents.
 
     Args:
-        layers: what they share.
+        mounts: makes them.
         images: gets metadata images.
         otherwise: places for roots that the kernel does not take natively; ``None``: refuse them.
     """
 
     def __init__(
-        self, layers: NativeLayers, images: MetadataImages, otherwise: Places | None
+        self, mounts: NativeMounts, images: MetadataImages, otherwise: Places | None
     ) -> None:
-        self._layers = layers
+        self._mounts = mounts
         self._images = images
         self._otherwise = otherwise
         self._used: dict[str, Image] = {}
@@ -200,7 +216,7 @@ class NativePlaces:
             ThinfsError: it cannot be mounted natively, and there is no other place.
         """
         if root.id in self._used:
-            return await trio.to_thread.run_sync(partial(self._layers.renew, root.id))
+            return await trio.to_thread.run_sync(partial(self._mounts.renew, root.id))
         if root.id in self._refused and self._otherwise is not None:
             return await self._otherwise.place(root)
         try:
@@ -223,7 +239,7 @@ class NativePlaces:
     async def _place(self, root: OpenRoot) -> Place:
         image = await self._images.get(root)
         try:
-            place = await trio.to_thread.run_sync(partial(self._layers.mount, root.id, image.path))
+            place = await trio.to_thread.run_sync(partial(self._mounts.mount, root.id, image.path))
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._images.release(image)
@@ -233,6 +249,6 @@ class NativePlaces:
 
     async def _unmount(self, root_id: str) -> None:
         try:
-            await trio.to_thread.run_sync(partial(self._layers.unmount, root_id))
+            await trio.to_thread.run_sync(partial(self._mounts.unmount, root_id))
         except StoreError as error:
             log.warning("root %s stays mounted: %s", root_id, error)

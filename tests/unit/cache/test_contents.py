@@ -516,6 +516,42 @@ async def test_catalogs_are_fetched_once_and_are_files(path: Path, world: World)
         await catalogs.release(digest)
 
 
+async def test_metadata_images_made_here_are_kept_like_fetched_ones(
+    path: Path, world: World
+) -> None:
+    data = patterned(10_000, 4)
+    async with node(path, world) as it:
+        images = CatalogStore(it.cache, it.store.disk, it.fetcher, Kind.METADATA)
+        for _ in range(2):
+            made = it.cache.scratch / "made"
+            made.write_bytes(data)
+            file = await images.adopt(sha256(data), made)
+            assert file == it.cache.places.file(Kind.METADATA, sha256(data))
+            assert (file.read_bytes(), file.stat().st_mode) == (data, 0o100444)
+        assert await images.file(sha256(data), len(data), 5000, [it.source]) == file
+        assert it.source.asked == []
+        made.write_bytes(data[1:])
+        with pytest.raises(IntegrityError, match="is not metadata"):
+            await images.adopt(sha256(b"other"), made)
+        await images.release(sha256(data))
+
+
+async def test_an_object_brings_what_other_roots_have_in_it(path: Path, world: World) -> None:
+    other = World()
+    other.bundle(b"".join(SMALL))  # the same object, cut otherwise
+    gone = World()
+    gone.bundle(SMALL[0] + SMALL[1], SMALL[2] + SMALL[3])
+    async with node(path, world) as it:
+        it.store.join("other", RootContents(other, ()))
+        it.store.join("gone", RootContents(gone, ()))
+        it.store.leave("gone")
+        await it.read(1)
+        await it.store.drain()
+        assert it.kept(b"".join(SMALL))
+        assert all(it.kept(body) for body in SMALL)
+        assert not it.kept(SMALL[0] + SMALL[1])
+
+
 async def test_figures_are_there_for_prometheus(path: Path, world: World) -> None:
     async with node(path, world) as it:
         registry = CollectorRegistry()
