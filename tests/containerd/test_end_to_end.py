@@ -15,6 +15,8 @@ import pytest
 from tests.support import sweep
 from tests.support.containerd import Containerd
 from tests.support.daemons import Node
+from tests.support.layouts import make_layout, tar_layer
+from tests.support.look_image import import_archive
 from tests.support.odd_image import UNNAMED, odd_image, odd_image_without_cross_links
 from tests.support.processes import free_port
 from tests.support.redis_client import ask, is_ready
@@ -35,6 +37,12 @@ pytestmark = [pytest.mark.containerd, pytest.mark.slow, pytest.mark.timeout(900)
 THIN = "docker.io/library/redis:thin"
 
 # What umoci does otherwise than a container engine: pax records without a value delete.
+CONFIG = {
+    "architecture": "amd64",
+    "os": "linux",
+    "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
+}
+
 UMOCI = {(b"xattrs/empty-value", "xattrs")}
 # What containerd does otherwise than a full unpack: it drops trusted xattrs (it fears for
 # overlayfs' own), bounds times at 1970, and gives directories that a layer changes without
@@ -61,11 +69,13 @@ class World:
         disk: takes xattrs of any size; everything is on it.
         node: daemon and snapshotter.
         containerd: with the snapshotters thin and overlayfs.
+        root_mode: ``native`` or ``tree``.
     """
 
     disk: Path
     node: Node
     containerd: Containerd
+    root_mode: str
 
     def convert(self, image: Layout, name: str) -> str:
         """Convert into the node's repository and containerd; gives the thin image's name."""
@@ -77,16 +87,17 @@ class World:
         return name
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+@pytest.fixture(scope="module", params=["native", "tree"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     folder = sweep.make_folder("e2e")
     with contextlib.ExitStack() as stack:
         stack.callback(sweep.sweep_folder, folder)
         disk = stack.enter_context(scratch_disk(folder))
-        node = stack.enter_context(Node(disk / "n"))
+        settings = {"daemon": {"root_mode": request.param}}
+        node = stack.enter_context(Node(disk / "n", settings=settings))
         snapshotters = {"thin": node.snapshotter_socket}
         containerd = stack.enter_context(Containerd(disk / "c", snapshotters=snapshotters))
-        yield World(disk, node, containerd)
+        yield World(disk, node, containerd, request.param)
 
 
 @pytest.fixture
@@ -147,7 +158,7 @@ def test_nerdctl_runs_two_containers_that_do_not_see_each_other(clean: World, th
     clean.containerd.nerdctl("exec", "--user=root", "one", "rm", "/etc/issue")
     listed = clean.containerd.nerdctl("exec", "other", "ls", "/srv", "/etc/issue")
     assert listed.split() == ["/etc/issue", "/srv:"]
-    assert [root["origin"] for root in clean.node.status()["roots"]] != []
+    assert [root["mode"] for root in clean.node.status()["roots"]] == [clean.root_mode]
 
 
 def test_a_commit_on_a_thin_image_runs_and_holds_only_the_change(clean: World, thin: str) -> None:
@@ -161,6 +172,64 @@ def test_a_commit_on_a_thin_image_runs_and_holds_only_the_change(clean: World, t
     assert answer[2].startswith("Redis server v=")
     nerdctl_run(clean, "committed:1", "again")
     nerdctl("rmi", "--force", "committed:1")
+
+
+def test_many_layers_above_a_thin_image_are_unpacked_and_run(clean: World, thin: str) -> None:
+    containerd, layout = clean.containerd, clean.disk / "many"
+    run_once(clean, thin, "thin", "true")
+    layers = [tar_layer({"thin.json": _recipe(clean)})]
+    layers += [tar_layer({f"deep/{number}/file": b"%d" % number}) for number in range(100)]
+    layers.append(tar_layer({"usr/local/unnamed-parents": b"x"}))
+    make_layout(layout, "docker.io/library/many:1", layers, CONFIG)
+    import_archive(containerd, "thin", layout)
+    script = "ls /deep | wc -l; cat /deep/0/file /deep/99/file; echo; stat -c %a /usr/local"
+    shown = run_once(clean, "docker.io/library/many:1", "thin", script).split()
+    assert shown == ["100", "099", "755"]
+    assert (
+        run_once(clean, "docker.io/library/many:1", "thin", "echo x >/srv/x; cat /srv/x") == "x\n"
+    )
+    containerd.ctr("images", "remove", "--sync", "docker.io/library/many:1")
+
+
+@pytest.mark.parametrize("world", ["native"], indirect=True)
+def test_a_warm_start_asks_fuse_nothing(clean: World, thin: str) -> None:
+    run_once(clean, thin, "thin", "redis-server --version; ls -lR /usr >/dev/null")
+    wait_until(lambda: _stable(clean), "what arrived to be in the cache")
+    before = clean.node.status()["fuse_requests"]
+    answer = run_once(clean, thin, "thin", "redis-server --version; ls -lR /usr | wc -l")
+    assert answer.startswith("Redis server v=")
+    after = clean.node.status()["fuse_requests"]
+    asked = {name: after[name] - before.get(name, 0) for name in ("lookup", "open", "read")}
+    assert asked == {"lookup": 0, "open": 0, "read": 0}
+
+
+@pytest.mark.parametrize("world", ["native"], indirect=True)
+def test_a_warm_container_works_while_the_daemon_is_stopped(clean: World, thin: str) -> None:
+    port = nerdctl_run(clean, thin, "first")
+    ask(port, "SET", "k", "v")
+    clean.containerd.nerdctl("exec", "first", "sh", "-c", "redis-server --version; ls /bin")
+    wait_until(lambda: _stable(clean), "what arrived to be in the cache")
+    port = nerdctl_run(clean, thin, "warm")
+    assert clean.node.daemon.stop() == 0
+    try:
+        assert ask(port, "SET", "k", "v") == "+OK"
+        answer = clean.containerd.nerdctl("exec", "warm", "sh", "-c", "redis-server --version")
+        assert answer.startswith("Redis server v=")
+    finally:
+        clean.node.start_daemon()
+    assert ask(nerdctl_run(clean, thin, "after"), "GET", "k") == "$-1"
+
+
+def _stable(world: World) -> bool:
+    """Whether nothing is on its way from a repository to the cache any more."""
+    counts = [world.node.status()["cache"]["contents"] for _ in range(20)]
+    return len(set(counts)) == 1
+
+
+def _recipe(world: World) -> bytes:
+    """The recipe of the one thin image that has been unpacked."""
+    folder = world.disk / "n/snapshots/snapshots"
+    return next(folder.glob("*/fs/thin.json")).read_bytes()
 
 
 def test_removing_image_and_containers_leaves_nothing(clean: World) -> None:

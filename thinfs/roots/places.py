@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import trio
 from thinfs.errors import StoreError, ThinfsError
 from thinfs.roots.kernel import mount_image, mount_overlay, unmount_all
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
+from thinfs.roots.probe import SCRATCH_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,6 +181,8 @@ def sweep(folder: Path) -> None:
     if folder.is_dir():
         for home in list(folder.iterdir()):
             clear(home, sorted((path.name for path in home.iterdir()), reverse=True))
+            if home.name.startswith(SCRATCH_PREFIX):
+                shutil.rmtree(home, ignore_errors=True)
 
 
 def clear(home: Path, names: Sequence[str]) -> None:

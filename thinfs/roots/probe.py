@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SCRATCH_PREFIX: Final = "probe-"
+"""What a probe uses and what a killed one leaves is named so."""
+
 _HERE: Final = b"in the cache\n"
 _LATER: Final = b"in the cache, but later\n"
 _AFAR: Final = b"in the last layer\n"
@@ -119,7 +122,7 @@ def _expect(path: Path, body: bytes, what: str) -> None:
 
 @contextmanager
 def _scratch(parent: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="probe-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent))
     try:
         yield folder
     finally:
