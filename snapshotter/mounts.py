@@ -14,7 +14,7 @@ for layers that hold nothing but bodies. In three cases it stands there as one p
 instead, at the price of one overlay upon another:
 
 - containerd unpacks a layer upon it: for that it mounts nothing, but splits ``lowerdir`` at each
-  colon and looks parents up in the pieces, an empty one being its own working directory;
+  colon and looks parents up in the pieces, an empty one being the root of the host;
 - overlays get ``userxattr`` here, with which the kernel obeys no redirect;
 - there are so many layers that the options exceed a page: containerd then mounts from the
   directory that all layers have in common, which must be the snapshotter's own. So the root is

@@ -7,7 +7,9 @@ overlayfs. What unpackers that are not ours make of an image is the measure.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +29,6 @@ from tests.support.wait import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.image_cache import Layout
     from tests.support.treediff import Difference
@@ -189,6 +190,23 @@ def test_many_layers_above_a_thin_image_are_unpacked_and_run(clean: World, thin:
         run_once(clean, "docker.io/library/many:1", "thin", "echo x >/srv/x; cat /srv/x") == "x\n"
     )
     containerd.ctr("images", "remove", "--sync", "docker.io/library/many:1")
+
+
+def test_unpacking_upon_a_thin_root_takes_no_attributes_from_the_host(
+    clean: World, thin: str
+) -> None:
+    run_once(clean, thin, "thin", "true")
+    layers = [tar_layer({"thin.json": _recipe(clean)})]
+    with contextlib.ExitStack() as stack:
+        name = f"thinfs-test-{os.getpid()}"  # that no layer names
+        Path("/", name).mkdir(mode=0o711)
+        stack.callback(Path("/", name).rmdir)
+        layers.append(tar_layer({f"{name}/file": b"x"}))
+        make_layout(clean.disk / "unnamed", "docker.io/library/unnamed:1", layers, CONFIG)
+        import_archive(clean.containerd, "thin", clean.disk / "unnamed")
+    shown = run_once(clean, "docker.io/library/unnamed:1", "thin", "stat -c %a /thinfs-test-*")
+    assert shown.split() == ["755"]
+    clean.containerd.ctr("images", "remove", "--sync", "docker.io/library/unnamed:1")
 
 
 @pytest.mark.parametrize("world", ["native"], indirect=True)
