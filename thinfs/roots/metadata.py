@@ -6,13 +6,13 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from catalog.erofs import check_superblock, render
 from catalog.errors import CatalogError
-from thinfs.errors import FormatError, StoreError, ThinfsError
+from thinfs.errors import FormatError, StoreError, ThinfsError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from thinfs.store.source import Source
 
 log = logging.getLogger(__name__)
+
+FETCH_WITHIN_S: Final = 10.0
+"""Longest wait for a published image: rendering one of 66 000 names takes half a second."""
 
 
 class Images(Protocol):
@@ -99,7 +102,10 @@ class MetadataImages:
 
     async def _fetched(self, named: BlobRef, root: OpenRoot) -> Image:
         digest = _digest(named.digest)
-        path = await self._images.file(digest, named.size, named.stored_size, root.sources)
+        with trio.move_on_after(FETCH_WITHIN_S) as patience:
+            path = await self._images.file(digest, named.size, named.stored_size, root.sources)
+        if patience.cancelled_caught:
+            raise TransportError(f"it did not arrive within {FETCH_WITHIN_S:g} s")
         try:
             await trio.to_thread.run_sync(check_superblock, path)
         except CatalogError as error:

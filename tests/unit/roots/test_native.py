@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+import trio.testing
 
 from catalog.erofs import render
 from catalog.model import TreeKind
@@ -16,7 +18,7 @@ from tests.support.catalogs import directory, file, write_layer
 from thinfs.errors import FormatError, MissingError, StoreError, ThinfsError
 from thinfs.oci.recipe import BlobRef, Recipe, RecipeExtension, RecipeRoot
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
-from thinfs.roots.metadata import MetadataImages
+from thinfs.roots.metadata import FETCH_WITHIN_S, MetadataImages
 from thinfs.roots.opening import OpenRoot
 from thinfs.roots.places import NativePlaces, Place, TreePlaces
 from thinfs.roots.probe import probe
@@ -31,11 +33,12 @@ NATIVE = Place("native", "/m::/c::/f", "/d")
 
 @dataclass
 class FakeImages:
-    """Has ``published`` by digest; ``error`` is raised instead."""
+    """Has ``published`` by digest; ``error`` is raised instead, or no answer comes at all."""
 
     folder: Path
     published: dict[bytes, bytes] = field(default_factory=dict)
     error: ThinfsError | None = None
+    silent: bool = False
     pinned: list[bytes] = field(default_factory=list)
 
     async def file(
@@ -46,6 +49,8 @@ class FakeImages:
         sources: Sequence[Source],
         /,
     ) -> Path:
+        if self.silent:
+            await trio.sleep_forever()
         if self.error is not None:
             raise self.error
         if digest not in self.published:
@@ -112,6 +117,20 @@ async def test_a_published_image_is_fetched(
     assert (image.digest, images.pinned) == (digest, [digest])
     await getter.release(image)
     assert images.pinned == []
+
+
+async def test_nobody_waits_long_for_a_published_image(
+    images: FakeImages,
+    getter: MetadataImages,
+    root: OpenRoot,
+    rendered: bytes,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    images.silent = True
+    before = trio.current_time()
+    image = await getter.get(root)
+    assert image.path.read_bytes() == rendered
+    assert trio.current_time() - before == pytest.approx(FETCH_WITHIN_S)
 
 
 @pytest.mark.parametrize("named", [True, False])
