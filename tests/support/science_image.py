@@ -1,4 +1,4 @@
-"""Images as data science has them: Python with numpy, pandas and scikit-learn, and JupyterLab.
+"""Images as data science has them: Python with numpy, pandas and the like, and JupyterLab.
 
 A base system from Debian packages and one layer of packages from PyPI: many small files, some
 large libraries. The larger one has more than 60 000 files in 2 GB.
@@ -19,10 +19,10 @@ from tests.support.layouts import make_layout
 from tests.support.system_image import debootstrap, layer_of, names_in
 
 BASE = ("ca-certificates", "python3")
-PYTHON = ("numpy", "pandas", "scikit-learn")
+PYTHON = ("numpy", "pandas", "scikit-learn", "matplotlib")
 JUPYTER = (
     *PYTHON,
-    *("jupyterlab", "notebook", "ipywidgets", "matplotlib", "seaborn", "plotly", "bokeh"),
+    *("jupyterlab", "notebook", "ipywidgets", "seaborn", "plotly", "bokeh"),
     *("scipy", "sympy", "statsmodels", "networkx", "nltk", "scikit-image", "numba", "dask"),
     *("pyarrow", "boto3", "botocore", "google-api-python-client", "sqlalchemy"),
 )
@@ -41,7 +41,7 @@ _SOURCES = tuple(
 
 
 def python_image() -> Layout:
-    """Python with numpy, pandas and scikit-learn; at least 20 000 files."""
+    """Python with numpy, pandas, scikit-learn and matplotlib; at least 20 000 files."""
     return _image("python", PYTHON)
 
 
