@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and that survive a power cut."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import tempfile
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
@@ -51,5 +54,20 @@ def sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_file_system(path: Path) -> None:
+    """Wait until everything written to the file system of ``path`` is on its disk (syncfs(2)).
+
+    Raises:
+        OSError: the disk failed to take something.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(handle) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), os.fspath(path))
     finally:
         os.close(handle)

@@ -15,6 +15,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
+from thinfs.atomic import sync_file_system
 from thinfs.cache.notes import Notes
 from thinfs.cache.places import Kind, Places, counted, to_free
 from thinfs.cache.recovery import recover
@@ -28,7 +29,6 @@ from thinfs.cache.state import (
     used_bytes,
     victims,
 )
-from thinfs.cache.syncfs import sync_file_system
 from thinfs.errors import StoreError
 
 if TYPE_CHECKING:

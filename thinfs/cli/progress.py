@@ -17,29 +17,19 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from thinfs.convert.image import ImageProgress
+
 BAR_INTERVAL_S = 0.1
 LINE_INTERVAL_S = 10.0
 _MIB = 1 << 20
 
 
-class ConvertProgress(Protocol):
-    """What the command tells of a conversion; also the converter's ``ImageProgress``."""
+class ConvertProgress(ImageProgress, Protocol):
+    """What the command shows of a conversion while its block runs."""
 
     def __enter__(self) -> ConvertProgress: ...
 
     def __exit__(self, *_: object) -> None: ...
-
-    def layer(self, digest: str, size: int, *, present: bool) -> None:
-        """A layer begins, or is there already."""
-        ...
-
-    def advance(self, digest: str, compressed_bytes: int) -> None:
-        """So many bytes of the layer have arrived."""
-        ...
-
-    def merging(self) -> None:
-        """The root is being merged."""
-        ...
 
 
 def for_stderr(*, quiet: bool) -> ConvertProgress:

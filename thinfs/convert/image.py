@@ -12,6 +12,7 @@ from thinfs.convert.layer import ConvertedLayer, LayerProgress, Workshop, conver
 from thinfs.convert.objects import DEFAULT_LEVEL
 from thinfs.convert.pack import PackCounts
 from thinfs.convert.root import convert_root
+from thinfs.oci.digest import hex_of
 from thinfs.oci.recipe import (
     RECIPE_VERSION,
     BlobRef,
@@ -21,7 +22,7 @@ from thinfs.oci.recipe import (
     RecipeRoot,
 )
 from thinfs.store.index import ContentIndex
-from thinfs.store.layout import INDEX_FILE, layer_path
+from thinfs.store.layout import INDEX_FILE, layer_path, raw_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,13 +135,13 @@ def convert_image(
 
 
 def _finished_root(image: Image, shop: Workshop) -> RootRecord | None:
-    record = shop.repository.root_record(_raw(image.chain_id))
+    record = shop.repository.root_record(raw_digest(image.chain_id))
     return record if record and shop.repository.has_root(record) else None
 
 
 def _record(layer: Layer, shop: Workshop) -> LayerRecord | None:
     """What the layer became, if it was converted before and is the layer the image means."""
-    record = shop.repository.layer_record(_raw(layer.descriptor.digest))
+    record = shop.repository.layer_record(raw_digest(layer.descriptor.digest))
     return record if record and record.diff_id == layer.diff_id else None
 
 
@@ -149,7 +150,7 @@ def _unpacked(layer: Layer, shop: Workshop) -> Path | None:
     record = _record(layer, shop)
     if record is None:
         return None
-    target = shop.work / f"layer-{layer.descriptor.digest.removeprefix('sha256:')}.sqlite"
+    target = shop.work / f"layer-{hex_of(layer.descriptor.digest)}.sqlite"
     if shop.repository.unpack_catalog(record.catalog, target):
         return target
     log.warning(
@@ -167,8 +168,8 @@ def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
         origin=f"{image.reference.partition('@')[0]}@{image.manifest_digest}",
         layers=[
             RecipeLayer(
-                digest=layer.descriptor.digest.removeprefix("sha256:"),
-                url=f"{base}/{layer_path(_raw(layer.descriptor.digest))}",
+                digest=hex_of(layer.descriptor.digest),
+                url=f"{base}/{layer_path(raw_digest(layer.descriptor.digest))}",
             )
             for layer in image.layers
         ],
@@ -185,7 +186,3 @@ def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
 
 def _named(file: PublishedFile) -> BlobRef:
     return BlobRef(digest=file.digest, size=file.size, stored_size=file.stored_size)
-
-
-def _raw(digest: str) -> bytes:
-    return bytes.fromhex(digest.removeprefix("sha256:"))

@@ -14,6 +14,8 @@ from thinfs.convert.pack import PackCounts, Packed, Packer
 from thinfs.convert.pipe import LayerPipe
 from thinfs.convert.tarstream import members, show
 from thinfs.errors import FormatError, StoreError
+from thinfs.oci.digest import hex_of
+from thinfs.store.layout import raw_digest
 from thinfs.store.records import LayerRecord
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def convert_layer(
     """
     digest = layer.descriptor.digest
     what = f"layer {digest[:19]}"
-    target = workshop.work / f"layer-{digest.removeprefix('sha256:')}.sqlite"
+    target = workshop.work / f"layer-{hex_of(digest)}.sqlite"
     try:
         with (
             LayerPipe(blocks, what) as pipe,
@@ -131,7 +133,7 @@ def convert_layer(
         catalog=ref,
     )
     workshop.repository.sync()  # what the record promises is on the disk before the record is
-    workshop.repository.put_layer_record(bytes.fromhex(digest.removeprefix("sha256:")), record)
+    workshop.repository.put_layer_record(raw_digest(digest), record)
     return ConvertedLayer(record, target, packer.counts)
 
 

@@ -11,6 +11,8 @@ from catalog.errors import CatalogError, DamagedCatalog, InvalidEntry
 from catalog.merge import merge
 from catalog.reader import CatalogReader
 from thinfs.errors import FormatError, StoreError
+from thinfs.oci.digest import hex_of
+from thinfs.store.layout import raw_digest
 from thinfs.store.records import RootRecord
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
         FormatError: the layers do not fit on each other (a hard link to what is nowhere).
         StoreError: the disk refused.
     """
-    name = chain_id.removeprefix("sha256:")
+    name = hex_of(chain_id)
     target = workshop.work / f"root-{name}.sqlite"
     metadata = workshop.work / f"root-{name}.erofs"
     try:
@@ -63,7 +65,7 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
         stored_bytes=stored_bytes,
     )
     workshop.repository.sync()
-    workshop.repository.put_root_record(bytes.fromhex(name), record)
+    workshop.repository.put_root_record(raw_digest(chain_id), record)
     log.info("root %s: %d inodes, %d names", name[:12], summary.inodes, summary.names)
     return record
 

@@ -13,6 +13,7 @@ import trio
 from catalog.erofs import check_superblock, render
 from catalog.errors import CatalogError
 from thinfs.errors import FormatError, StoreError, ThinfsError, TransportError
+from thinfs.store.layout import raw_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ class MetadataImages:
         await self._images.release(image.digest)
 
     async def _fetched(self, named: BlobRef, root: OpenRoot) -> Image:
-        digest = _digest(named.digest)
+        digest = raw_digest(named.digest)
         with trio.move_on_after(FETCH_WITHIN_S) as patience:
             path = await self._images.file(digest, named.size, named.stored_size, root.sources)
         if patience.cancelled_caught:
@@ -125,12 +126,8 @@ class MetadataImages:
         """In a thread, with a reader of its own."""
         try:
             with self._open_reader(catalog) as reader:
-                return _digest(render(reader, draft).digest)
+                return raw_digest(render(reader, draft).digest)
         except CatalogError as error:
             raise FormatError(f"no metadata image can be made: {error}") from error
         except OSError as error:
             raise StoreError(f"{draft}: {os.strerror(error.errno or 0)}") from error
-
-
-def _digest(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("sha256:"))

@@ -10,6 +10,7 @@ from catalog.errors import CatalogError
 from catalog.model import TreeKind
 from thinfs.errors import FormatError, UsageError
 from thinfs.store.allow import allowed_address
+from thinfs.store.layout import raw_digest
 from thinfs.store.source import open_source
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def catalog_digest(recipe: Recipe) -> bytes:
     Raises:
         FormatError: the recipe names no merged root: it was made by another converter.
     """
-    return bytes.fromhex(_extension(recipe).root.catalog.digest.removeprefix("sha256:"))
+    return raw_digest(_extension(recipe).root.catalog.digest)
 
 
 def root_id(digest: bytes) -> str:

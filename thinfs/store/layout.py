@@ -56,6 +56,11 @@ def is_hex_digest(text: str) -> bool:
     return _HEX_DIGEST.match(text) is not None
 
 
+def raw_digest(digest: str) -> bytes:
+    """The 32 bytes of ``sha256:`` and 64 hex digits."""
+    return bytes.fromhex(digest.removeprefix("sha256:"))
+
+
 def object_path(digest: bytes) -> str:
     """Path of an object below the repository, with ``/``."""
     return _fanned_out("objects", digest)

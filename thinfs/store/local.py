@@ -7,7 +7,6 @@ renamed: the first to arrive stays, and what a catalog says of its stored size s
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
@@ -29,6 +28,7 @@ from thinfs.store.layout import (
     layer_path,
     metadata_path,
     object_path,
+    raw_digest,
     root_path,
 )
 from thinfs.store.records import (
@@ -52,7 +52,6 @@ METADATA_LEVEL = 9
 """zstd level of catalogs and metadata images: made once, on every node's way to a first start."""
 
 T = TypeVar("T")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LocalRepository:
@@ -160,9 +159,9 @@ class LocalRepository:
 
     def has_root(self, record: RootRecord) -> bool:
         """Whether a root's catalog and metadata image are here, with the sizes they had."""
-        files = [(record.catalog, catalog_path(_raw(record.catalog.digest)))]
+        files = [(record.catalog, catalog_path(raw_digest(record.catalog.digest)))]
         if record.metadata is not None:
-            files.append((record.metadata, metadata_path(_raw(record.metadata.digest))))
+            files.append((record.metadata, metadata_path(raw_digest(record.metadata.digest))))
         return all(self._size(path) == ref.stored_size for ref, path in files)
 
     def unpack_catalog(self, ref: PublishedFile, target: Path) -> bool:
@@ -171,7 +170,7 @@ class LocalRepository:
         Returns:
             False when the repository does not hold it, or holds other bytes than its name says.
         """
-        source = self.path / catalog_path(_raw(ref.digest))
+        source = self.path / catalog_path(raw_digest(ref.digest))
         digest = hashlib.sha256()
         try:
             with source.open("rb") as packed, target.open("wb") as sink:
@@ -204,13 +203,12 @@ class LocalRepository:
 
     def sync(self) -> None:
         """Wait until everything written so far would survive a power cut (``syncfs(2)``)."""
-        handle = os.open(self.path, os.O_RDONLY)
         try:
-            if _libc.syncfs(handle) != 0:
-                reason = os.strerror(ctypes.get_errno())
-                raise StoreError(f"{self.path}: cannot write everything to disk: {reason}")
-        finally:
-            os.close(handle)
+            atomic.sync_file_system(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot write everything to disk: {error.strerror}"
+            ) from error
 
     def _size(self, path: str) -> int | None:
         try:
@@ -257,10 +255,6 @@ class LocalRepository:
         with _disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             atomic.write(target, render_record(record))
-
-
-def _raw(digest: str) -> bytes:
-    return bytes.fromhex(digest.removeprefix("sha256:"))
 
 
 def _claim(base: Path) -> tuple[Path, int]:
