@@ -5,6 +5,7 @@
 ``GET /v1/roots``            list of :class:`Root`
 ``POST /v1/roots``           :class:`AttachRequest` → :class:`Root`
 ``DELETE /v1/roots/HOLDER``  gives up one holder's claim; 204 whether or not it had one
+``GET /v1/roots/ID/trace``   :class:`Trace`: what happened to one root since it was attached
 ``GET /metrics``             Prometheus text
 ===========================  =============================================================
 
@@ -121,6 +122,53 @@ class Status(msgspec.Struct, frozen=True):
     fuse_requests: dict[str, int]
     root_mode: str = "tree"
     root_mode_reason: str = ""
+
+
+class TraceEvent(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that happened to a root.
+
+    Attributes:
+        what: ``attach``, ``mount`` (steps until the root is there), ``open``, ``read`` (a
+            content or the metadata image was asked for; only what reaches the daemon),
+            ``fetch`` (an object or a published file came over the network on a reader's
+            demand), ``prefetch`` (the same, before anybody asked).
+        at_s: when it began, seconds since the trace's own beginning.
+        duration_s: how long it took; of a read, the time its reader waited.
+        name: of a read: the content's digest, hex, or ``metadata``; of a fetch: the object's
+            digest or the path in the repository; of a step: what it was.
+        offset: of a read: first byte.
+        length: of a read: bytes answered; of a fetch: bytes received, as stored.
+        waited: of a read: whether it waited for a fetch.
+    """
+
+    what: str
+    at_s: float
+    duration_s: float
+    name: str = ""
+    offset: int = 0
+    length: int = 0
+    waited: bool = False
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """What happened to one root since it was attached.
+
+    Attributes:
+        root: its id.
+        origin: the image.
+        began_unix_s: when the trace begins, seconds since the epoch.
+        events: in the order of their ends; a bounded number.
+        dropped: events that came after the bound was reached.
+        paths: one path in the image for each content digest among the events, as far as they
+            are known; without a leading slash, undecodable bytes as ``%XX``.
+    """
+
+    root: str
+    origin: str
+    began_unix_s: float
+    events: list[TraceEvent]
+    dropped: int = 0
+    paths: dict[str, str] = {}
 
 
 class Problem(msgspec.Struct, frozen=True):

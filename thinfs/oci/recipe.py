@@ -10,7 +10,8 @@ ignore and that names the merged root of the image::
         "repositories": ["https://…"],
         "root": { "chain_id": "sha256:…",
                   "catalog": { "digest": "sha256:…", "size": 123, "stored_size": 45 },
-                  "metadata": { "digest": "sha256:…", "size": 123, "stored_size": 45 } } } }
+                  "metadata": { "digest": "sha256:…", "size": 123, "stored_size": 45 },
+                  "boot": { "digest": "sha256:…", "size": 123, "stored_size": 45 } } } }
 
 Layers come base first. The ``url`` of a layer is ``<repository>/layers/<digest>``.
 """
@@ -66,11 +67,13 @@ class RecipeRoot(msgspec.Struct, frozen=True, omit_defaults=True):
         chain_id: the ChainID of the original image's layers (OCI image spec).
         catalog: the root tree's catalog.
         metadata: the root tree as an EROFS image; without it, a node makes its own.
+        boot: the boot record (:mod:`thinfs.store.boot`); only together with ``metadata``.
     """
 
     chain_id: Digest
     catalog: BlobRef
     metadata: BlobRef | None = None
+    boot: BlobRef | None = None
 
 
 class RecipeExtension(msgspec.Struct, frozen=True):

@@ -6,14 +6,17 @@ A repository is a directory of static files that any web server can serve::
     objects/<aa>/<sha256>           one zstd frame; named by its uncompressed bytes
     catalogs/<aa>/<sha256>          one zstd frame of a SQLite file; named by the SQLite file
     metadata/<aa>/<sha256>          one zstd frame of an EROFS image; named by the EROFS image
+    boots/<aa>/<sha256>             one zstd frame of a boot record (JSON); named by the JSON
     layers/<sha256>                 a layer record (JSON), named by the compressed layer's digest
     roots/<sha256>                  a root record (JSON), named by the ChainID of its layers
+    profiles/<sha256>               a boot profile (JSON), named by the ChainID: for converters
     oci/                            an OCI image layout with the thin images made here
 
     index.sqlite*, lock, tmp/       for those who write: never needed by a reader
 
-``<aa>`` is the first two hex digits of the digest. Every file but ``thinfs.json`` and those of
-``oci/`` and the writers never changes once it has its name.
+``<aa>`` is the first two hex digits of the digest. Files below ``objects/``, ``catalogs/``,
+``metadata/``, ``boots/`` and ``layers/`` never change once they have their names. A root record
+and a profile are replaced, by rename, when a start of the image has been recorded.
 """
 
 from __future__ import annotations
@@ -76,6 +79,11 @@ def metadata_path(digest: bytes) -> str:
     return _fanned_out("metadata", digest)
 
 
+def boot_path(digest: bytes) -> str:
+    """Path of a published boot record below the repository."""
+    return _fanned_out("boots", digest)
+
+
 def layer_path(digest: bytes) -> str:
     """Path of a layer record below the repository; ``digest`` is the compressed layer's."""
     return f"layers/{digest.hex()}"
@@ -84,6 +92,11 @@ def layer_path(digest: bytes) -> str:
 def root_path(chain_id: bytes) -> str:
     """Path of a root record below the repository."""
     return f"roots/{chain_id.hex()}"
+
+
+def profile_path(chain_id: bytes) -> str:
+    """Path of a boot profile below the repository."""
+    return f"profiles/{chain_id.hex()}"
 
 
 def _fanned_out(folder: str, digest: bytes) -> str:

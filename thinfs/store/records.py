@@ -67,6 +67,7 @@ class RootRecord(msgspec.Struct, frozen=True):
         metadata: the same tree as an EROFS image; none when it does not fit into one.
         content_bytes: sum of its distinct contents.
         stored_bytes: sum of the objects they lie in, as stored.
+        boot: its boot record, made with the help of the boot profile if there is one.
     """
 
     chain_id: Digest
@@ -74,6 +75,7 @@ class RootRecord(msgspec.Struct, frozen=True):
     content_bytes: Count
     stored_bytes: Count
     metadata: PublishedFile | None = None
+    boot: PublishedFile | None = None
 
 
 def parse_record(data: bytes, kind: type[T], where: str) -> T:
