@@ -6,7 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thinfs.store.layout import catalog_path, layer_path, object_path, root_path
+from thinfs.store.layout import (
+    boot_path,
+    catalog_path,
+    layer_path,
+    object_path,
+    profile_path,
+    root_path,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +41,12 @@ def make_static_repository(path: Path) -> StaticRepository:
             object_path(digests[0]): bodies[0],
             object_path(digests[1]): bodies[1],
             catalog_path(digests[2]): bodies[2],
+            boot_path(digests[1]): bodies[1],
         },
-        records={layer_path(digests[0]): b'{"a": 1}\n', root_path(digests[1]): b'{"b": 2}\n'},
+        records={layer_path(digests[0]): b'{"a": 1}\n'},
         changing={
+            root_path(digests[1]): b'{"b": 2}\n',
+            profile_path(digests[1]): b'{"c": 3}\n',
             "thinfs.json": b'{"format": 1}\n',
             "oci/oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
             "oci/index.json": b'{"manifests": []}',

@@ -8,26 +8,42 @@ from hypothesis import strategies as st
 
 from thinfs.errors import UsageError
 from thinfs.serve.answer import etag_matches
-from thinfs.serve.published import IMMUTABLE, published
+from thinfs.serve.published import IMMUTABLE, REVALIDATE, published
 from thinfs.serve.server import Address, parse_listen
-from thinfs.store.layout import catalog_path, layer_path, metadata_path, object_path, root_path
+from thinfs.store.layout import (
+    boot_path,
+    catalog_path,
+    layer_path,
+    metadata_path,
+    object_path,
+    profile_path,
+    root_path,
+)
 
 DIGESTS = st.binary(min_size=32, max_size=32)
 NAME = "ab" * 32
 
 
 @given(DIGESTS)
-def test_everything_the_layout_names_is_public_and_immutable(digest: bytes) -> None:
+def test_what_is_named_by_its_bytes_is_public_and_immutable(digest: bytes) -> None:
     for path in (
         object_path(digest),
         catalog_path(digest),
         metadata_path(digest),
+        boot_path(digest),
         layer_path(digest),
-        root_path(digest),
     ):
         found = published(path)
         assert found is not None
         assert (found.digest, found.cache_control) == (digest.hex(), IMMUTABLE)
+
+
+@given(DIGESTS)
+def test_what_is_replaced_after_a_recording_is_asked_for_each_time(digest: bytes) -> None:
+    for path in (root_path(digest), profile_path(digest)):
+        found = published(path)
+        assert found is not None
+        assert (found.digest, found.cache_control) == (None, REVALIDATE)
 
 
 @given(st.lists(st.sampled_from(["objects", "oci", "..", ".", "", "tmp", "lock", NAME, "ab"])))

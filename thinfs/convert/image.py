@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from thinfs.convert.layer import ConvertedLayer, LayerProgress, Workshop, convert_layer
 from thinfs.convert.objects import DEFAULT_LEVEL
 from thinfs.convert.pack import PackCounts
-from thinfs.convert.root import convert_root
+from thinfs.convert.root import convert_root, with_boot
 from thinfs.oci.digest import hex_of
 from thinfs.oci.recipe import (
     RECIPE_VERSION,
@@ -136,7 +136,7 @@ def convert_image(
 
 def _finished_root(image: Image, shop: Workshop) -> RootRecord | None:
     record = shop.repository.root_record(raw_digest(image.chain_id))
-    return record if record and shop.repository.has_root(record) else None
+    return with_boot(record, shop) if record and shop.repository.has_root(record) else None
 
 
 def _record(layer: Layer, shop: Workshop) -> LayerRecord | None:
@@ -179,6 +179,7 @@ def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
                 chain_id=image.chain_id,
                 catalog=_named(root.catalog),
                 metadata=_named(root.metadata) if root.metadata else None,
+                boot=_named(root.boot) if root.boot else None,
             ),
         ),
     )

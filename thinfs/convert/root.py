@@ -6,10 +6,13 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from catalog.erofs import CannotRender, render
 from catalog.errors import CatalogError, DamagedCatalog, InvalidEntry
 from catalog.merge import merge
 from catalog.reader import CatalogReader
+from thinfs.convert.boot import publish_boot
 from thinfs.errors import FormatError, StoreError
 from thinfs.oci.digest import hex_of
 from thinfs.store.layout import raw_digest
@@ -25,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) -> RootRecord:
-    """Merge layers and publish the root's catalog and record.
+    """Merge layers and publish the root's catalog, metadata image, boot record and record.
 
     Args:
         chain_id: of all layers.
@@ -55,18 +58,41 @@ def convert_root(chain_id: str, catalogs: Sequence[Path], workshop: Workshop) ->
         raise FormatError(f"the layers do not make a root: {error}") from error
     except CatalogError as error:
         raise StoreError(f"merging the layers: {error}") from error
+    repository = workshop.repository
+    image = repository.publish_metadata(metadata, workshop.work) if rendered else None
     record = RootRecord(
         chain_id=chain_id,
-        catalog=workshop.repository.publish_catalog(target, workshop.work),
-        metadata=workshop.repository.publish_metadata(metadata, workshop.work)
-        if rendered
-        else None,
+        catalog=repository.publish_catalog(target, workshop.work),
+        metadata=image,
         content_bytes=summary.content_bytes,
         stored_bytes=stored_bytes,
+        boot=publish_boot(image, metadata, workshop) if image else None,
     )
-    workshop.repository.sync()
-    workshop.repository.put_root_record(raw_digest(chain_id), record)
+    repository.sync()
+    repository.put_root_record(raw_digest(chain_id), record)
     log.info("root %s: %d inodes, %d names", name[:12], summary.inodes, summary.names)
+    return record
+
+
+def with_boot(record: RootRecord, workshop: Workshop) -> RootRecord | None:
+    """Give a root that was converted before the boot record that it has not.
+
+    Returns:
+        The root's new record, which is published; ``None`` when the repository does not hold
+        the root's metadata image as it was.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    if record.metadata is None or record.boot is not None:
+        return record
+    image = workshop.work / f"root-{hex_of(record.chain_id)}.erofs"
+    if not workshop.repository.unpack_metadata(record.metadata, image):
+        return None
+    boot = publish_boot(record.metadata, image, workshop)
+    record = msgspec.structs.replace(record, boot=boot)
+    workshop.repository.sync()
+    workshop.repository.put_root_record(raw_digest(record.chain_id), record)
     return record
 
 

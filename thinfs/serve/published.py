@@ -21,8 +21,9 @@ REVALIDATE = "no-cache"
 JSON = "application/json"
 BYTES = "application/octet-stream"
 
-_FANNED_OUT = re.compile(r"(?:objects|catalogs|metadata)/([0-9a-f]{2})/(\1[0-9a-f]{62})")
-_RECORD = re.compile(r"(?:layers|roots)/([0-9a-f]{64})")
+_FANNED_OUT = re.compile(r"(?:objects|catalogs|metadata|boots)/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_LAYER = re.compile(r"layers/([0-9a-f]{64})")
+_REPLACED = re.compile(r"(?:roots|profiles)/[0-9a-f]{64}")
 _BLOB = re.compile(rf"{IMAGES_DIRECTORY}/blobs/sha256/([0-9a-f]{{64}})")
 _CHANGING = frozenset(
     {REPOSITORY_FILE, f"{IMAGES_DIRECTORY}/index.json", f"{IMAGES_DIRECTORY}/oci-layout"}
@@ -54,10 +55,10 @@ def published(path: str) -> Published | None:
     """
     if found := _FANNED_OUT.fullmatch(path):
         return Published(path, found[2], IMMUTABLE, BYTES)
-    if found := _RECORD.fullmatch(path):
+    if found := _LAYER.fullmatch(path):
         return Published(path, found[1], IMMUTABLE, JSON)
     if found := _BLOB.fullmatch(path):
         return Published(path, found[1], REVALIDATE, BYTES)
-    if path in _CHANGING:
+    if path in _CHANGING or _REPLACED.fullmatch(path):
         return Published(path, None, REVALIDATE, JSON)
     return None

@@ -19,11 +19,13 @@ import zstandard
 
 from thinfs import atomic
 from thinfs.errors import FormatError, MissingError, StoreError
+from thinfs.store.boot import render_boot
 from thinfs.store.layout import (
     FORMAT_VERSION,
     LOCK_FILE,
     REPOSITORY_FILE,
     TEMPORARY_DIRECTORY,
+    boot_path,
     catalog_path,
     layer_path,
     metadata_path,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import msgspec
+
+    from thinfs.store.boot import BootRecord
 
 COPY_BYTES = 1 << 20
 METADATA_LEVEL = 9
@@ -157,12 +161,31 @@ class LocalRepository:
         """Compress and store a metadata image, as :meth:`publish_catalog` does a catalog."""
         return self._publish(file, metadata_path, work)
 
+    def publish_boot(self, record: BootRecord, work: Path) -> PublishedFile:
+        """Compress and store a boot record, as :meth:`publish_catalog` does a catalog."""
+        file = work / f"boot-{secrets.token_hex(4)}.json"
+        with _disk(file):
+            file.write_bytes(render_boot(record))
+            try:
+                return self._publish(file, boot_path, work)
+            finally:
+                file.unlink()
+
     def has_root(self, record: RootRecord) -> bool:
-        """Whether a root's catalog and metadata image are here, with the sizes they had."""
-        files = [(record.catalog, catalog_path(raw_digest(record.catalog.digest)))]
-        if record.metadata is not None:
-            files.append((record.metadata, metadata_path(raw_digest(record.metadata.digest))))
-        return all(self._size(path) == ref.stored_size for ref, path in files)
+        """Whether all files of a root that its record names are here, with their sizes.
+
+        These are its catalog, its metadata image and its boot record; not the objects.
+        """
+        files = [
+            (record.catalog, catalog_path),
+            (record.metadata, metadata_path),
+            (record.boot, boot_path),
+        ]
+        return all(
+            self._size(path_of(raw_digest(ref.digest))) == ref.stored_size
+            for ref, path_of in files
+            if ref is not None
+        )
 
     def unpack_catalog(self, ref: PublishedFile, target: Path) -> bool:
         """Write a published catalog's SQLite file to ``target``.
@@ -170,20 +193,11 @@ class LocalRepository:
         Returns:
             False when the repository does not hold it, or holds other bytes than its name says.
         """
-        source = self.path / catalog_path(raw_digest(ref.digest))
-        digest = hashlib.sha256()
-        try:
-            with source.open("rb") as packed, target.open("wb") as sink:
-                for block in zstandard.ZstdDecompressor().read_to_iter(packed, COPY_BYTES):
-                    digest.update(block)
-                    sink.write(block)
-        except FileNotFoundError:
-            return False
-        except zstandard.ZstdError:
-            return False
-        except OSError as error:
-            raise StoreError(f"{source}: {error.strerror}") from error
-        return f"sha256:{digest.hexdigest()}" == ref.digest
+        return self._unpack(ref, catalog_path, target)
+
+    def unpack_metadata(self, ref: PublishedFile, target: Path) -> bool:
+        """Write a published metadata image to ``target``, as :meth:`unpack_catalog` does."""
+        return self._unpack(ref, metadata_path, target)
 
     def layer_record(self, digest: bytes) -> LayerRecord | None:
         """What the layer with this compressed digest became, ``None`` when it is not here."""
@@ -237,6 +251,22 @@ class LocalRepository:
             _appear(temporary, target)
             stored = target.stat().st_size
         return PublishedFile(digest=f"sha256:{digest.hexdigest()}", size=size, stored_size=stored)
+
+    def _unpack(self, ref: PublishedFile, path_of: Callable[[bytes], str], target: Path) -> bool:
+        source = self.path / path_of(raw_digest(ref.digest))
+        digest = hashlib.sha256()
+        try:
+            with source.open("rb") as packed, target.open("wb") as sink:
+                for block in zstandard.ZstdDecompressor().read_to_iter(packed, COPY_BYTES):
+                    digest.update(block)
+                    sink.write(block)
+        except FileNotFoundError:
+            return False
+        except zstandard.ZstdError:
+            return False
+        except OSError as error:
+            raise StoreError(f"{source}: {error.strerror}") from error
+        return f"sha256:{digest.hexdigest()}" == ref.digest
 
     def _record(self, path: str, kind: type[T]) -> T | None:
         try:

@@ -18,11 +18,12 @@ import pytest
 import zstandard
 
 from catalog.erofs import walk
+from tests.support.boots import boot_of, booted, root_record
 from tests.support.converted import files_of, recipe_of, root_of
 from tests.support.layouts import blob_path, make_index, make_layout, put_image, tar_layer
 from tests.support.tarwrite import LayerTar
 from tests.support.wait import wait_until
-from thinfs.store.layout import metadata_path
+from thinfs.store.layout import boot_path, metadata_path, raw_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +116,40 @@ def _shape(node: Node | ImageNode) -> tuple[int, int, int]:
     return node.mode, node.nlink, 0 if stat.S_ISDIR(node.mode) else node.size
 
 
+def test_the_recipe_names_a_boot_record_through_which_the_metadata_image_is_read(
+    folder: Path,
+) -> None:
+    make_layout(folder / "in", "x", [tar_layer(BASE), tar_layer(TOP)])
+    done = convert(folder / "repo", f"oci:{folder}/in:x")
+    recipe: Any = recipe_of(folder / "repo" / "oci", done["name"])
+    named = recipe["thinfs"]["root"]
+    boot = boot_of(folder / "repo", named["boot"])
+    assert f"sha256:{boot.metadata.digest}" == named["metadata"]["digest"]
+    assert len(booted(folder / "repo", boot, boot.metadata)) == named["metadata"]["size"]
+    assert (boot.contents, boot.order) == ((), ())
+
+
+def test_a_root_from_before_boot_records_is_given_one(folder: Path) -> None:
+    make_layout(folder / "in", "x", [tar_layer(BASE)])
+    first = convert(folder / "repo", f"oci:{folder}/in:x")
+    record = root_record(folder / "repo")
+    [file] = (folder / "repo" / "roots").iterdir()
+    file.write_text(json.dumps({key: record[key] for key in record if key != "boot"}))
+    second = convert(folder / "repo", f"oci:{folder}/in:x")
+    assert second["digest"] == first["digest"]
+    assert root_record(folder / "repo") == record
+
+
+def test_a_root_whose_boot_record_is_gone_is_made_anew(folder: Path) -> None:
+    make_layout(folder / "in", "x", [tar_layer(BASE)])
+    convert(folder / "repo", f"oci:{folder}/in:x")
+    record = root_record(folder / "repo")
+    (folder / "repo" / boot_path(raw_digest(record["boot"]["digest"]))).unlink()
+    convert(folder / "repo", f"oci:{folder}/in:x")
+    assert root_record(folder / "repo") == record
+    boot_of(folder / "repo")
+
+
 def test_a_tree_that_fits_into_no_metadata_image_converts_without_one(folder: Path) -> None:
     stream = io.BytesIO()
     with LayerTar(stream) as tar:
@@ -122,7 +157,7 @@ def test_a_tree_that_fits_into_no_metadata_image_converts_without_one(folder: Pa
     make_layout(folder / "in", "x", [stream.getvalue()])
     done = convert(folder / "repo", f"oci:{folder}/in:x")
     recipe: Any = recipe_of(folder / "repo" / "oci", done["name"])
-    assert "metadata" not in recipe["thinfs"]["root"]
+    assert not {"metadata", "boot"} & recipe["thinfs"]["root"].keys()
     assert convert(folder / "repo", f"oci:{folder}/in:x")["digest"] == done["digest"]
 
 
