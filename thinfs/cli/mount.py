@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from thinfs.cli.text import printable
 from thinfs.daemon import background, plain
 from thinfs.daemon.plain import MountJob
-from thinfs.fs.mounting import prepare_mountpoint
+from thinfs.fs.mountpoint import prepare_mountpoint
 from thinfs.oci.recipe import parse_recipe
 from thinfs.roots.recipes import find_recipe
 from thinfs.store.address import parse_address

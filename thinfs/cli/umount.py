@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from thinfs.fs.mounting import unmount
+from thinfs.fs.mountpoint import unmount
 
 _EXAMPLES = """
 \b

@@ -18,20 +18,21 @@ from thinfs.cache import metrics as cache_metrics
 from thinfs.cache.root import RootContents
 from thinfs.control import server
 from thinfs.control.values import Status
-from thinfs.daemon.lock import only_one
 from thinfs.daemon.metrics import MountCollector
 from thinfs.daemon.modes import choose
 from thinfs.daemon.node import open_node
-from thinfs.daemon.notify import notify
 from thinfs.daemon.plain import the_one_error, until_signal
 from thinfs.errors import StoreError
 from thinfs.fetch import metrics as fetch_metrics
 from thinfs.fs.filesystem import FileSystem
 from thinfs.fs.forest import Forest
-from thinfs.fs.mounting import MountOptions, mounted, prepare_mountpoint, sweep_dead_mounts
+from thinfs.fs.mounting import mounted
+from thinfs.fs.mountpoint import MountOptions, prepare_mountpoint, sweep_dead_mounts
 from thinfs.roots.probe import WAYS
 from thinfs.roots.records import RootRecords
 from thinfs.roots.roots import Roots
+from thinfs.supervisor.lock import only_one
+from thinfs.supervisor.notify import notify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

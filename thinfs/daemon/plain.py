@@ -13,7 +13,8 @@ import trio
 from thinfs.config import Config  # noqa: TC001 - msgspec reads the annotation
 from thinfs.daemon.node import open_node
 from thinfs.fs.filesystem import FileSystem
-from thinfs.fs.mounting import MountOptions, mounted
+from thinfs.fs.mounting import mounted
+from thinfs.fs.mountpoint import MountOptions
 from thinfs.oci.recipe import parse_recipe
 
 if TYPE_CHECKING:

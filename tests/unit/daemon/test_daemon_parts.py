@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from thinfs.config import Config, DaemonConfig
 from thinfs.daemon import daemon
-from thinfs.daemon.lock import only_one
+from thinfs.supervisor.lock import only_one
 from thinfs.daemon.metrics import MountCollector
-from thinfs.daemon.notify import notify
+from thinfs.supervisor.notify import notify
 from thinfs.daemon.plain import the_one_error
 from thinfs.errors import StoreError
 
@@ -35,7 +35,7 @@ def test_only_one_process_has_a_lock(tmp_path: Path) -> None:
 
 def test_a_killed_process_has_no_lock(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib, sys; from thinfs.daemon.lock import only_one\n"
+        "import os, pathlib, sys; from thinfs.supervisor.lock import only_one\n"
         "with only_one(pathlib.Path(sys.argv[1]), 'x'): os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from thinfs.fs import mountinfo
 from thinfs.fs.mountinfo import Mounted, parse
-from thinfs.fs.mounting import MountOptions, may_allow_other, options_text
+from thinfs.fs.mountpoint import MountOptions, may_allow_other, options_text
 
 TEXT = (
     b"22 28 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"

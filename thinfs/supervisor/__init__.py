@@ -1,0 +1,1 @@
+"""The supervisor: keeps the mount while the process that serves it comes and goes."""
