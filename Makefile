@@ -37,6 +37,7 @@ format: ## put all sources into the one format
 	$(BIN)/ruff check --fix .
 
 bench: setup ## measure against references; writes .bench/results.json; ARGS="convert." for some
+	@.ci/stargz || echo "eStargz is not compared with." >&2
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: ## render docs/ into docs/_build/html
