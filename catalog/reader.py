@@ -27,7 +27,7 @@ from catalog.model import (
     ObjectRef,
     TreeKind,
 )
-from catalog.search import position
+from catalog.search import position, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -272,6 +272,12 @@ class CatalogReader:
     def content_id(self, digest: bytes) -> int | None:
         """The number of a content, or ``None``."""
         return position(digest, self._summary.contents, self._content_digest)
+
+    def digests_from(self, first: bytes, limit: int) -> list[bytes]:
+        """Digests of contents from ``first`` (32 bytes) on, ascending, at most ``limit``."""
+        count = self._summary.contents
+        number, _ = search(first, count, self._content_digest)
+        return [self._content_digest(n) for n in range(number, min(number + limit, count + 1))]
 
     def object(self, digest: bytes) -> ObjectRef | None:
         """A stored object by its digest, or ``None``."""

@@ -24,6 +24,7 @@ from thinfs.daemon.node import open_node
 from thinfs.daemon.plain import the_one_error, until_signal
 from thinfs.errors import StoreError
 from thinfs.fetch import metrics as fetch_metrics
+from thinfs.fs.contents import ContentNames
 from thinfs.fs.filesystem import FileSystem
 from thinfs.fs.forest import Forest
 from thinfs.fs.mounting import mounted
@@ -126,17 +127,23 @@ class Daemon:
 class _Shelf:
     """Shows open roots below ``/trees``, and their contents below ``/contents``."""
 
-    def __init__(self, node: Node, filesystem: FileSystem, forest: Forest) -> None:
+    def __init__(
+        self, node: Node, filesystem: FileSystem, forest: Forest, names: ContentNames
+    ) -> None:
         self._node = node
         self._filesystem = filesystem
         self._forest = forest
+        self._names = names
 
     def show(self, slot: int, root: OpenRoot) -> None:
         self._forest.plant(self._filesystem, slot, root.id, self._node.served(root))
+        self._names.attach(root.id, self._node.index(root))
         self._node.contents.join(root.id, RootContents(root.reader, root.sources))
 
     def hide(self, root: OpenRoot) -> None:
         self._node.contents.leave(root.id)
+        self._names.detach(root.id)
+        self._filesystem.reopen_contents()
         self._forest.fell(self._filesystem, root.id)
 
 
@@ -146,11 +153,13 @@ async def _serve(config: Config, ready: Callable[[], None], ways: Sequence[Abili
         # From here on a signal is an order to stop in order, also while we are still starting.
         await nursery.start(until_signal, told)
         mountpoint = await trio.to_thread.run_sync(_mountpoint, Path(config.daemon.mountpoint))
-        forest = Forest(time.time_ns())
-        filesystem = FileSystem(forest.served(), contents=forest.contents)
+        now_ns = time.time_ns()
+        names = ContentNames(now_ns)
+        forest = Forest(now_ns, names)
+        filesystem = FileSystem(forest.served(), contents=names)
         choice = await choose(node, config.daemon.root_mode, mountpoint, ways)
         options = MountOptions(read_ahead_kib=config.daemon.read_ahead_kib, privileged=True)
-        shelf = _Shelf(node, filesystem, forest)
+        shelf = _Shelf(node, filesystem, forest, names)
         async with (
             _roots(config, node, shelf, choice) as (roots, missing),
             mounted(filesystem, mountpoint, options) as serving,

@@ -13,9 +13,9 @@ import trio
 
 from catalog.reader import CatalogReader
 from thinfs.cache.catalogs import CatalogStore, kept_catalog
-from thinfs.cache.contents import ContentStore, RootContents
+from thinfs.cache.contents import Body, ContentStore, RootContents
 from thinfs.cache.directory import NodeCache
-from thinfs.errors import StoreError
+from thinfs.errors import FormatError, StoreError
 from thinfs.fetch.fetcher import Fetcher
 from thinfs.fs.filesystem import Served
 from thinfs.roots.opening import RootOpener, SourcePool
@@ -61,6 +61,31 @@ class Catalogs:
 
 
 @dataclass(frozen=True, slots=True)
+class RootIndex:
+    """One root's contents by digest: see :class:`thinfs.fs.contents.ContentIndex`."""
+
+    store: ContentStore
+    contents: RootContents
+    reader: CatalogReader
+
+    def size(self, digest: bytes, /) -> int | None:
+        """Bytes of a content, if the root has it."""
+        number = self.reader.content_id(digest)
+        return None if number is None else self.reader.content(number).size
+
+    def digests_from(self, first: bytes, limit: int, /) -> list[bytes]:
+        """Digests in order."""
+        return self.reader.digests_from(first, limit)
+
+    def open(self, digest: bytes, /) -> Body:
+        """The body of a content."""
+        number = self.reader.content_id(digest)
+        if number is None:
+            raise FormatError(f"the catalog has no content {digest.hex()} any more")
+        return self.store.open(self.contents, number)
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """The parts that all roots of one process share.
 
@@ -76,6 +101,10 @@ class Node:
     contents: ContentStore
     opener: RootOpener
 
+    def index(self, root: OpenRoot) -> RootIndex:
+        """The contents of an open root as the file system finds them."""
+        return RootIndex(self.contents, RootContents(root.reader, root.sources), root.reader)
+
     def served(self, root: OpenRoot) -> Served:
         """An open root as the file system serves it."""
         contents = RootContents(root.reader, root.sources)
@@ -85,7 +114,6 @@ class Node:
             open_body=partial(self.contents.open, contents),
             file_bytes=summary.file_bytes,
             inodes=summary.inodes,
-            contents=root.reader,
         )
 
 

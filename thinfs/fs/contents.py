@@ -1,9 +1,13 @@
 """Contents by their digests, over all attached roots: what native roots read when it is not here.
 
-An inode number is stateless as those of trees are: the slot of a root that has the content, the
-bit :data:`CONTENT_BIT`, and the content's number in that root's catalog. The kernel may go on
-using the number when that root is detached while another one has the same content, so for
-numbers that the kernel knows the digest is remembered until it forgets them.
+An inode number is a function of the digest alone: :data:`CONTENT_BIT`, which no number of a
+tree has, and the digest's first 62 bits. So it means the same to every process that serves the
+mount, whichever roots are attached and whatever is known of them. Two contents with one number
+can be made by who tries 2**31 times; the second one is refused, in both meanings.
+
+The kernel may go on using a number when its root is detached while another one has the same
+content, so for numbers that the kernel knows the digest is remembered until it forgets them.
+One that an earlier process has given out is found again by the digest's beginning.
 """
 
 from __future__ import annotations
@@ -13,33 +17,40 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from catalog.model import Node
+from catalog.model import DIGEST_BYTES, Node
+from thinfs.errors import IntegrityError
 from thinfs.fs.errnos import StaleInode
 
 if TYPE_CHECKING:
-    from catalog.model import Content
-    from thinfs.fs.filesystem import Served
+    from collections.abc import Iterable
 
-SLOT_BITS: Final = 40
-"""Numbers inside a slot are smaller than ``1 << SLOT_BITS``."""
+    from thinfs.fs.filesystem import Body
 
-CONTENT_BIT: Final = 1 << (SLOT_BITS - 1)
-"""Set in the numbers of contents; inodes of trees are far fewer."""
+NUMBER_BITS: Final = 62
+
+CONTENT_BIT: Final = 1 << NUMBER_BITS
+"""Set in the numbers of contents, and in no others; they stay positive as signed 64-bit ones."""
 
 CONTENT_MODE: Final = stat.S_IFREG | 0o444
 
-_NUMBER: Final = CONTENT_BIT - 1
+_KEY_BYTES: Final = 8
+_LEFT_OUT: Final = 8 * _KEY_BYTES - NUMBER_BITS
+_SEVERAL: Final = 2
 
 
 class ContentIndex(Protocol):
-    """The contents of one root, as :class:`catalog.reader.CatalogReader` has them."""
+    """The contents of one root."""
 
-    def content_id(self, digest: bytes, /) -> int | None:
-        """The number of a content."""
+    def size(self, digest: bytes, /) -> int | None:
+        """Bytes of a content, ``None`` if the root has none with this digest."""
         ...
 
-    def content(self, content_id: int, /) -> Content:
-        """A content by its number."""
+    def digests_from(self, first: bytes, limit: int, /) -> list[bytes]:
+        """Digests from ``first`` on, ascending, at most ``limit``."""
+        ...
+
+    def open(self, digest: bytes, /) -> Body:
+        """The body of a content that the root has; must not wait."""
         ...
 
 
@@ -49,10 +60,12 @@ class _Known:
 
     Attributes:
         digest: of the content.
+        size: of the content.
         lookups: answers that named it and that the kernel has not taken back.
     """
 
     digest: bytes
+    size: int
     lookups: int = 0
 
 
@@ -61,32 +74,43 @@ class ContentNames:
 
     Args:
         mtime_ns: of all contents, which have no time of their own.
+        inherits: whether the kernel may know numbers that an earlier process has given out.
     """
 
-    def __init__(self, mtime_ns: int = 0) -> None:
+    def __init__(self, mtime_ns: int = 0, *, inherits: bool = False) -> None:
         self._mtime_ns = mtime_ns
-        self._slots: dict[int, tuple[Served, ContentIndex]] = {}
+        self._inherits = inherits
+        self._roots: dict[str, ContentIndex] = {}
         self._known: dict[int, _Known] = {}
 
-    def attach(self, slot: int, served: Served) -> None:
-        """Find contents of a root from now on, if it can tell them."""
-        if served.contents is not None:
-            self._slots[slot] = (served, served.contents)
+    def attach(self, root_id: str, index: ContentIndex) -> None:
+        """Find contents of a root from now on."""
+        self._roots[root_id] = index
 
-    def detach(self, slot: int) -> None:
-        """Find them no longer."""
-        self._slots.pop(slot, None)
+    def detach(self, root_id: str) -> None:
+        """Find them no longer; whoever does this has the bodies of contents closed."""
+        self._roots.pop(root_id, None)
 
     def lookup(self, digest: bytes) -> Node | None:
-        """A content of any attached root; the caller tells the kernel its number."""
-        for slot, (_, index) in self._slots.items():
-            content_id = index.content_id(digest)
-            if content_id is not None:
-                number = slot << SLOT_BITS | CONTENT_BIT | content_id
-                node = self._node(number, index.content(content_id))
-                self._known.setdefault(number, _Known(digest)).lookups += 1
-                return node
-        return None
+        """Attributes of a content of any attached root; the caller tells the kernel its number.
+
+        Raises:
+            IntegrityError: another content has the same number.
+        """
+        number = inode_number(digest)
+        known = self._known.get(number)
+        if known is None:
+            found = self._having(digest)
+            if found is None:
+                return None
+            self._refuse_namesakes(number, digest)
+            known = self._known[number] = _Known(digest, found[1])
+        elif known.digest != digest:
+            raise _namesakes(number, known.digest, digest)
+        elif self._having(digest) is None:
+            return None
+        known.lookups += 1
+        return self._node(number, known.size)
 
     def forget(self, inode: int, lookups: int) -> None:
         """The kernel takes back so many answers that named a number."""
@@ -101,41 +125,89 @@ class ContentNames:
 
         Raises:
             StaleInode: no attached root has it.
+            IntegrityError: it cannot be told which of two contents this number was.
         """
-        slot, content_id = self._find(inode)
-        return self._node(inode, self._slots[slot][1].content(content_id))
+        _, size = self._found(inode)
+        return self._node(inode, size)
 
-    def served(self, inode: int) -> tuple[Served, int]:
-        """A root that has a content, and the content's number there; raises as :meth:`node`."""
-        slot, content_id = self._find(inode)
-        return self._slots[slot][0], content_id
+    def open(self, inode: int) -> Body:
+        """The body of a content; raises as :meth:`node`."""
+        index, _ = self._found(inode)
+        return index.open(self._digest(inode))
 
-    def _find(self, inode: int) -> tuple[int, int]:
-        if inode >> SLOT_BITS in self._slots:
-            return inode >> SLOT_BITS, inode & _NUMBER
+    def _found(self, inode: int) -> tuple[ContentIndex, int]:
+        found = self._having(self._digest(inode))
+        if found is None:
+            raise StaleInode(f"content {inode:#x} belongs to a root that is not attached")
+        return found
+
+    def _having(self, digest: bytes) -> tuple[ContentIndex, int] | None:
+        for index in self._roots.values():
+            size = index.size(digest)
+            if size is not None:
+                return index, size
+        return None
+
+    def _digest(self, inode: int) -> bytes:
         known = self._known.get(inode)
         if known is not None:
-            for slot, (_, index) in self._slots.items():
-                content_id = index.content_id(known.digest)
-                if content_id is not None:
-                    return slot, content_id
-        raise StaleInode(f"content {inode:#x} belongs to a root that is not attached")
+            return known.digest
+        found = self._namesakes(inode, self._roots.values())
+        if not found:
+            raise StaleInode(f"content {inode:#x} belongs to a root that is not attached")
+        if len(found) > 1:
+            raise _namesakes(inode, *sorted(found)[:_SEVERAL])
+        return found.pop()
 
-    def _node(self, number: int, content: Content) -> Node:
+    def _refuse_namesakes(self, number: int, digest: bytes) -> None:
+        """Before the kernel hears of a number it may know already, from an earlier process."""
+        if self._inherits:
+            others = self._namesakes(number, self._roots.values()) - {digest}
+            if others:
+                raise _namesakes(number, others.pop(), digest)
+
+    def _namesakes(self, number: int, roots: Iterable[ContentIndex]) -> set[bytes]:
+        """Digests that have a number; of each root two at most."""
+        first = first_digest(number)
+        return {
+            digest
+            for index in roots
+            for digest in index.digests_from(first, _SEVERAL)
+            if inode_number(digest) == number
+        }
+
+    def _node(self, number: int, size: int) -> Node:
         return Node(
             ino=number,
             mode=CONTENT_MODE,
             uid=os.geteuid(),
             gid=os.getegid(),
             mtime_ns=self._mtime_ns,
-            size=content.size,
+            size=size,
             nlink=1,
             rdev=(0, 0),
-            content_id=number & _NUMBER,
+            content_id=0,
             has_xattrs=False,
         )
+
+
+def inode_number(digest: bytes) -> int:
+    """The number of the content with a digest."""
+    return CONTENT_BIT | int.from_bytes(digest[:_KEY_BYTES], "big") >> _LEFT_OUT
+
+
+def first_digest(inode: int) -> bytes:
+    """The smallest digest that has a number."""
+    key = (inode & ~CONTENT_BIT) << _LEFT_OUT
+    return key.to_bytes(_KEY_BYTES, "big").ljust(DIGEST_BYTES, b"\0")
 
 
 def is_content(inode: int) -> bool:
     """Whether a number is that of a content."""
     return bool(inode & CONTENT_BIT)
+
+
+def _namesakes(number: int, one: bytes, other: bytes) -> IntegrityError:
+    return IntegrityError(
+        f"contents {one.hex()} and {other.hex()} have the same inode number {number:#x}: refused"
+    )

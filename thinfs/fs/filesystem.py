@@ -2,7 +2,8 @@
 
 Inode numbers are stateless: ``slot << 40 | number in that slot's tree``. A slot stands for one
 tree for as long as the daemon's state lives, so whoever serves the mount next answers for every
-number given out before. File handles are inode numbers for the same reason. The tree in slot 0
+number given out before; those of contents come from their digests (:mod:`thinfs.fs.contents`).
+File handles are inode numbers for the same reason. The tree in slot 0
 is the mount's own: number 1 there is the mountpoint. It may hold numbers of other slots.
 
 Nothing here waits but :meth:`FileSystem.read`; names and attributes come from local catalogs.
@@ -16,17 +17,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from thinfs.errors import ThinfsError
-from thinfs.fs.contents import SLOT_BITS, ContentNames, is_content
+from thinfs.fs.contents import NUMBER_BITS, ContentNames, is_content
 from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.model import DirEntry, Node, Xattrs
-    from thinfs.fs.contents import ContentIndex
 
-MAX_SLOT: Final = (1 << 23) - 1
-"""The highest slot: inode numbers stay positive as signed 64-bit numbers."""
+SLOT_BITS: Final = 40
+"""Numbers inside a slot are smaller than ``1 << SLOT_BITS``."""
+
+MAX_SLOT: Final = (1 << (NUMBER_BITS - SLOT_BITS)) - 1
+"""The highest slot: above are the numbers of contents."""
 
 _NUMBER: Final = (1 << SLOT_BITS) - 1
 
@@ -87,7 +90,6 @@ class Served:
             the kernel may keep it.
         growing: numbers of directories in which a name, once found, stays what it is, while a
             missing one may come.
-        contents: its contents by digest, if they are to be found by it.
         file_bytes: sum of the sizes of all files, for ``statfs``.
         inodes: how many there are, for ``statfs``.
     """
@@ -96,7 +98,6 @@ class Served:
     open_body: Callable[[int], Body]
     changing: frozenset[int] = frozenset()
     growing: frozenset[int] = frozenset()
-    contents: ContentIndex | None = None
     file_bytes: int = 0
     inodes: int = 0
 
@@ -158,18 +159,20 @@ class FileSystem:
         self._slots[slot] = served
 
     def detach(self, slot: int) -> None:
-        """Stop serving a tree: its numbers are stale from now on, its bodies closed.
-
-        A content that another tree has as well is read from there. Bodies of contents may have
-        been opened through any tree, so all are closed; the next read opens them again.
-        """
+        """Stop serving a tree: its numbers are stale from now on, its bodies closed."""
         self._slots.pop(slot, None)
         for inode in [inode for inode in self._handles if inode >> SLOT_BITS == slot]:
-            if not is_content(inode):
-                del self._handles[inode]
-        for inode in list(self._bodies):
-            if inode >> SLOT_BITS == slot or is_content(inode):
-                self._bodies.pop(inode).close()
+            del self._handles[inode]
+        for inode in [inode for inode in self._bodies if inode >> SLOT_BITS == slot]:
+            self._bodies.pop(inode).close()
+
+    def reopen_contents(self) -> None:
+        """Close bodies of contents before the root goes that some of them were opened through.
+
+        The next read opens them again, through another root that has the same content.
+        """
+        for inode in [inode for inode in self._bodies if is_content(inode)]:
+            self._bodies.pop(inode).close()
 
     def names_last(self, directory: int) -> bool:
         """Whether what a name in a directory stands for is the same for ever."""
@@ -252,7 +255,7 @@ class FileSystem:
         The body is opened when it is read: what the kernel still has in memory never is.
         """
         if is_content(inode):
-            self._contents.served(inode)
+            self._contents.node(inode)
         else:
             self._served(inode)
         self._handles[inode] = self._handles.get(inode, 0) + 1
@@ -318,8 +321,7 @@ class FileSystem:
 
     def _open_body(self, inode: int) -> Body:
         if is_content(inode):
-            served, content_id = self._contents.served(inode)
-            return served.open_body(content_id)
+            return self._contents.open(inode)
         node = self.node(inode)
         if not stat.S_ISREG(node.mode):
             raise NotRegular(f"inode {inode:#x} is no regular file")

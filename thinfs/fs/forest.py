@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from catalog.model import ROOT_INO, DirEntry, Node
 from thinfs.errors import MissingError
-from thinfs.fs.contents import SLOT_BITS, ContentNames
+from thinfs.fs.contents import ContentNames
 from thinfs.fs.errnos import NotALink, NotRegular
-from thinfs.fs.filesystem import Served
+from thinfs.fs.filesystem import SLOT_BITS, Served
 
 if TYPE_CHECKING:
     from catalog.model import Xattrs
@@ -44,15 +44,13 @@ class Forest:
 
     Args:
         mtime_ns: of the directories.
-
-    Attributes:
         contents: what is found below ``/contents``.
     """
 
-    def __init__(self, mtime_ns: int) -> None:
+    def __init__(self, mtime_ns: int, contents: ContentNames | None = None) -> None:
         self._mtime_ns = mtime_ns
         self._planted: dict[bytes, tuple[int, Served]] = {}
-        self.contents = ContentNames(mtime_ns)
+        self._contents = contents or ContentNames(mtime_ns)
 
     def served(self) -> Served:
         """This tree for :class:`thinfs.fs.filesystem.FileSystem`."""
@@ -63,13 +61,11 @@ class Forest:
         """Show a tree's root as ``/trees/<name>``."""
         filesystem.attach(slot, served)
         self._planted[os.fsencode(name)] = (slot, served)
-        self.contents.attach(slot, served)
 
     def fell(self, filesystem: FileSystem, name: str) -> None:
         """Take ``/trees/<name>`` away; nothing happens when it is not there."""
         planted = self._planted.pop(os.fsencode(name), None)
         if planted is not None:
-            self.contents.detach(planted[0])
             filesystem.detach(planted[0])
 
     def node(self, ino: int, /) -> Node | None:
@@ -123,7 +119,7 @@ class Forest:
     def _content(self, fan: int, name: bytes) -> Node | None:
         if not _HEX_DIGEST.match(name) or int(name[:2], 16) != fan:
             return None
-        node = self.contents.lookup(bytes.fromhex(name.decode()))
+        node = self._contents.lookup(bytes.fromhex(name.decode()))
         if node is None:
             raise MissingError(f"no attached root has content {name.decode()}")
         return node

@@ -116,6 +116,16 @@ def test_every_content_is_found_by_its_digest(reader: CatalogReader) -> None:
         reader.content(2501)
 
 
+def test_digests_are_listed_from_any_one_on(reader: CatalogReader) -> None:
+    digests = [content.digest for _, content in reader.contents()]
+    assert reader.digests_from(bytes(32), 3) == digests[:3]
+    assert reader.digests_from(digests[7], 2) == digests[7:9]
+    after = (int.from_bytes(digests[7], "big") + 1).to_bytes(32, "big")
+    assert reader.digests_from(after, 1) == digests[8:9]
+    assert reader.digests_from(digests[-1], 5) == digests[-1:]
+    assert reader.digests_from(b"\xff" * 32, 5) == []
+
+
 def test_the_contents_in_an_object_come_by_their_place_in_it(tmp_path: Path) -> None:
     one, two = b"1" * 32, b"2" * 32
     first, second = bytes(32), bytes([9] * 32)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from catalog.model import Content
-from thinfs.errors import MissingError
-from thinfs.fs.contents import CONTENT_BIT, SLOT_BITS, is_content
+from thinfs.errors import IntegrityError, MissingError
+from thinfs.fs.contents import ContentNames, first_digest, inode_number, is_content
 from thinfs.fs.errnos import StaleInode
-from thinfs.fs.filesystem import FileSystem, Served
+from thinfs.fs.filesystem import FileSystem
 from thinfs.fs.forest import Forest
 
 
@@ -31,35 +30,38 @@ class FakeBody:
 
 
 class FakeRoot:
-    """Contents by number, from 1."""
+    """Contents by digest."""
 
-    def __init__(self, *bodies: bytes) -> None:
-        self._bodies = bodies
+    def __init__(self, *bodies: bytes, **digests: bytes) -> None:
+        self.bodies = {sha256(body): body for body in bodies}
+        self.bodies |= {digest: name.encode() for name, digest in digests.items()}
 
-    def content_id(self, digest: bytes, /) -> int | None:
-        return next((n for n, b in enumerate(self._bodies, 1) if sha256(b) == digest), None)
+    def size(self, digest: bytes, /) -> int | None:
+        return len(self.bodies[digest]) if digest in self.bodies else None
 
-    def content(self, content_id: int, /) -> Content:
-        body = self._bodies[content_id - 1]
-        return Content(sha256(body), len(body), ())
+    def digests_from(self, first: bytes, limit: int, /) -> list[bytes]:
+        return sorted(digest for digest in self.bodies if digest >= first)[:limit]
 
-    def served(self) -> Served:
-        tree = Forest(0)  # any tree will do
-        open_body = lambda number: FakeBody(self._bodies[number - 1])  # noqa: E731 - short
-        return Served(tree, open_body, contents=self)
+    def open(self, digest: bytes, /) -> FakeBody:
+        return FakeBody(self.bodies[digest])
 
 
 @pytest.fixture
-def forest() -> Forest:
-    return Forest(0)
-
-
-@pytest.fixture
-def mount(forest: Forest) -> FileSystem:
-    made = FileSystem(forest.served(), contents=forest.contents)
-    forest.plant(made, 1, "one", FakeRoot(b"x", b"common").served())
-    forest.plant(made, 2, "two", FakeRoot(b"common", b"y").served())
+def names() -> ContentNames:
+    made = ContentNames()
+    made.attach("one", FakeRoot(b"x", b"common"))
+    made.attach("two", FakeRoot(b"common", b"y"))
     return made
+
+
+@pytest.fixture
+def mount(names: ContentNames) -> FileSystem:
+    return FileSystem(Forest(0, names).served(), contents=names)
+
+
+def detach(mount: FileSystem, names: ContentNames, root: str) -> None:
+    names.detach(root)
+    mount.reopen_contents()
 
 
 def find(mount: FileSystem, body: bytes) -> int:
@@ -90,35 +92,91 @@ async def test_contents_of_all_roots_are_found_by_digest(mount: FileSystem) -> N
         mount.release(inode)
 
 
-def test_numbers_say_which_root_and_which_content(mount: FileSystem) -> None:
-    assert find(mount, b"x") == 1 << SLOT_BITS | CONTENT_BIT | 1
-    assert find(mount, b"y") == 2 << SLOT_BITS | CONTENT_BIT | 2
+def test_a_number_follows_from_the_digest_alone(mount: FileSystem) -> None:
+    for body in (b"x", b"y", b"common"):
+        assert find(mount, body) == inode_number(sha256(body))
+    assert inode_number(b"\xff" * 32) == (1 << 63) - 1
+    assert inode_number(bytes(32)) == 1 << 62
+
+
+def test_the_first_digest_of_a_number_is_the_smallest_that_has_it() -> None:
+    for body in (b"x", b"y", b"common"):
+        first = first_digest(inode_number(sha256(body)))
+        assert len(first) == 32
+        assert first <= sha256(body)
+        assert inode_number(first) == inode_number(sha256(body))
+        before = (int.from_bytes(first, "big") - 1).to_bytes(32, "big")
+        assert inode_number(before) != inode_number(first)
 
 
 async def test_a_number_goes_on_when_another_root_has_the_content(
-    forest: Forest, mount: FileSystem
+    mount: FileSystem, names: ContentNames
 ) -> None:
     inode = find(mount, b"common")
     mount.open(inode)
     assert await mount.read(inode, 0, 3) == b"com"
-    forest.fell(mount, "one")
+    detach(mount, names, "one")
     assert await mount.read(inode, 3, 100) == b"mon"
     assert mount.node(inode).size == 6
-    forest.fell(mount, "two")
+    detach(mount, names, "two")
     with pytest.raises(StaleInode):
         await mount.read(inode, 0, 1)
 
 
-def test_what_the_kernel_has_forgotten_is_not_remembered(forest: Forest, mount: FileSystem) -> None:
-    inode = find(mount, b"common")
-    assert find(mount, b"common") == inode
-    mount.forget(inode, 1)
-    forest.fell(mount, "one")
-    assert mount.node(inode).size == 6
-    mount.forget(inode, 1)
+async def test_a_number_means_the_same_to_the_process_that_serves_next() -> None:
+    inode = inode_number(sha256(b"x"))
+    names = ContentNames(inherits=True)
+    names.attach("other", FakeRoot(*(b"%d" % number for number in range(100))))
+    names.attach("one", FakeRoot(b"x"))
+    later = FileSystem(Forest(0, names).served(), contents=names)
+    assert later.node(inode).size == 1
+    assert await later.read(inode, 0, 10) == b"x"
+    later.release(inode)
     with pytest.raises(StaleInode):
-        mount.node(inode)
+        later.node(inode_number(sha256(b"in no root")))
+
+
+def test_the_second_of_two_contents_with_one_number_is_refused() -> None:
+    one, other = sha256(b"x"), sha256(b"x")[:8] + bytes(24)
+    assert inode_number(one) == inode_number(other)
+    names = ContentNames()
+    names.attach("one", FakeRoot(b"x"))
+    names.attach("two", FakeRoot(other=other))
+    node = names.lookup(one)
+    assert node is not None
+    assert node.size == 1
+    with pytest.raises(IntegrityError, match="have the same inode number"):
+        names.lookup(other)
+    names.forget(node.ino, 1)
+    assert names.lookup(other) is not None
+
+
+def test_a_number_of_an_earlier_process_that_two_contents_have_is_refused() -> None:
+    one, other = sha256(b"x"), sha256(b"x")[:8] + bytes(24)
+    names = ContentNames(inherits=True)
+    names.attach("one", FakeRoot(b"x"))
+    names.attach("two", FakeRoot(other=other))
+    with pytest.raises(IntegrityError, match="have the same inode number"):
+        names.node(inode_number(one))
+    with pytest.raises(IntegrityError, match="have the same inode number"):
+        names.lookup(one)
+
+
+def test_what_the_kernel_has_forgotten_is_not_remembered(
+    mount: FileSystem, names: ContentNames
+) -> None:
+    one, other = sha256(b"x"), sha256(b"x")[:8] + bytes(24)
+    inode = find(mount, b"x")
+    assert find(mount, b"x") == inode
+    names.attach("three", FakeRoot(other=other))
     mount.forget(inode, 1)
+    with pytest.raises(IntegrityError):
+        names.lookup(other)
+    mount.forget(inode, 1)
+    assert names.lookup(other) is not None
+    with pytest.raises(IntegrityError):
+        names.lookup(one)
+    mount.forget(12345, 1)
 
 
 def test_a_digest_that_no_root_has_is_an_error_and_not_a_missing_file(mount: FileSystem) -> None:

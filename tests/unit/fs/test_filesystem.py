@@ -7,9 +7,9 @@ import pytest
 from catalog.model import ROOT_INO
 from tests.support.trees import MemoryBodies, MemoryBody, MemoryTree, node
 from thinfs.errors import TransportError
-from thinfs.fs.contents import SLOT_BITS
+from thinfs.fs.contents import is_content
 from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
-from thinfs.fs.filesystem import DOTS, FAIL_AGAIN_S, MAX_SLOT, FileSystem, Served
+from thinfs.fs.filesystem import DOTS, FAIL_AGAIN_S, MAX_SLOT, SLOT_BITS, FileSystem, Served
 from thinfs.fs.forest import Forest
 
 REGULAR = stat.S_IFREG | 0o644
@@ -76,6 +76,7 @@ def test_numbers_are_positive_in_the_highest_slot(forest: Forest, bodies: Memory
     forest.plant(filesystem, MAX_SLOT, "last", Served(small_tree(), bodies))
     inode = inode_at(filesystem, b"trees", b"last", b"etc", b"passwd")
     assert 0 < inode < 1 << 63
+    assert not is_content(inode)
     assert filesystem.node(inode).size == 5
 
 
