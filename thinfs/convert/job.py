@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from thinfs.convert.image import ConvertedImage, ImageProgress, convert_image, workshop
 from thinfs.oci.delivery import import_into_containerd, push, write_layout
+from thinfs.oci.kept import record_image
 from thinfs.oci.reference import parse_reference
 from thinfs.oci.source import open_source
 from thinfs.oci.thin import ThinImage, ThinIndex, build_thin_image, build_thin_index
@@ -101,10 +102,12 @@ def run(job: Job, registry: RegistryConfig, progress: ImageProgress) -> Outcome:
             converted = tuple(
                 convert_image(image, source, shop, job.url, progress) for image in images
             )
+            thin = _thin(converted, several=job.platforms is None)
+            name = job.name or parse_reference(images[0].reference).thin().canonical
+            # Inside the workshop: what the image needs must not be collected before it has a name.
+            record_image(repository.path, thin, name, int(time.time()))
     finally:
         source.close()
-    thin = _thin(converted, several=job.platforms is None)
-    name = job.name or parse_reference(images[0].reference).thin().canonical
     places = _deliver(job, registry, thin, name)
     return Outcome(name, thin.digest, converted, places, time.monotonic() - started)
 
@@ -117,10 +120,8 @@ def _thin(converted: Sequence[ConvertedImage], *, several: bool) -> ThinImage | 
 def _deliver(
     job: Job, registry: RegistryConfig, thin: ThinImage | ThinIndex, name: str
 ) -> tuple[str, ...]:
-    """Record the thin image in the repository, then bring it where it is wanted."""
-    record = job.repository / IMAGES_DIRECTORY
-    write_layout(thin, record, name)
-    places = [f"oci:{record}:{name}"]
+    """Bring the thin image where it is wanted, beside the repository that has it already."""
+    places = [f"oci:{job.repository / IMAGES_DIRECTORY}:{name}"]
     if job.layout is not None:
         directory, tag = job.layout
         write_layout(thin, directory, tag)

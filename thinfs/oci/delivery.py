@@ -7,7 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from thinfs.errors import MissingError, StoreError
 from thinfs.oci.hosts import hosts_for
@@ -19,9 +19,9 @@ from thinfs.oci.source import credentials
 
 if TYPE_CHECKING:
     from thinfs.config import RegistryConfig
+    from thinfs.oci.model import Descriptor
     from thinfs.oci.reference import Reference
     from thinfs.oci.source import HostFinder
-    from thinfs.oci.thin import ThinImage, ThinIndex
 
 CONNECT_TIMEOUT_S = 3.0
 """Longest containerd may take to accept a connection; it is on this machine."""
@@ -32,8 +32,22 @@ IMPORT_TIMEOUT_S = 120.0
 CTR = "ctr"
 
 
+class Deliverable(Protocol):
+    """A thin image, or several under one index: whatever its blobs come from."""
+
+    @property
+    def root(self) -> Descriptor:
+        """What a name for it stands for."""
+        ...
+
+    @property
+    def blobs(self) -> tuple[tuple[Descriptor, bytes], ...]:
+        """All blobs, each after those that it names."""
+        ...
+
+
 def push(
-    thin: ThinImage | ThinIndex,
+    thin: Deliverable,
     reference: Reference,
     config: RegistryConfig,
     hosts: HostFinder | None = None,
@@ -63,7 +77,7 @@ def push(
         pusher.close()
 
 
-def write_layout(thin: ThinImage | ThinIndex, directory: Path, tag: str) -> None:
+def write_layout(thin: Deliverable, directory: Path, tag: str) -> None:
     """Write into an OCI image layout, which is made when there is none.
 
     Args:
@@ -81,9 +95,7 @@ def write_layout(thin: ThinImage | ThinIndex, directory: Path, tag: str) -> None
         layout.tag(thin.root, tag, full_name(tag))
 
 
-def import_into_containerd(
-    thin: ThinImage | ThinIndex, name: str, *, namespace: str, address: Path
-) -> None:
+def import_into_containerd(thin: Deliverable, name: str, *, namespace: str, address: Path) -> None:
     """Make the image known to a containerd on this machine, without unpacking it.
 
     Args:

@@ -146,6 +146,20 @@ def _open(path: Path) -> IO[bytes]:
         raise StoreError(f"{path}: {error.strerror}") from error
 
 
+def entries_of(index: Path) -> tuple[Descriptor, ...]:
+    """The entries of an ``index.json``; none when there is no such file.
+
+    Raises:
+        FormatError: it is no index.
+    """
+    if not index.exists():
+        return ()
+    document = parse_document(
+        _read_bounded(index, MAX_MANIFEST_BYTES), MediaType.OCI_INDEX, str(index)
+    )
+    return document.manifests if isinstance(document, Index) else ()
+
+
 def _read_bounded(path: Path, limit: int) -> bytes:
     with _open(path) as file:
         data = file.read(limit + 1)
@@ -213,6 +227,18 @@ class LayoutWriter:
         with _store_errors(self._directory):
             entries = [entry for entry in self._entries() if _tag_of(entry) != name]
             atomic.write(self._directory / INDEX_FILE, render_index([*entries, named]))
+
+    def find(self, name: str) -> Descriptor | None:
+        """What a tag stands for, ``None`` when there is no such tag."""
+        path = self._directory / INDEX_FILE
+        found = [entry for entry in entries_of(path) if entry.annotations.get(REF_NAME) == name]
+        return found[-1] if found else None
+
+    def untag(self, name: str) -> None:
+        """Let a tag stand for nothing any more; its blobs stay."""
+        with _store_errors(self._directory):
+            entries = [entry for entry in self._entries() if _tag_of(entry) != name]
+            atomic.write(self._directory / INDEX_FILE, render_index(entries))
 
     def _entries(self) -> list[Any]:
         path = self._directory / INDEX_FILE

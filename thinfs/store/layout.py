@@ -12,7 +12,8 @@ A repository is a directory of static files that any web server can serve::
     profiles/<sha256>               a boot profile (JSON), named by the ChainID: for converters
     oci/                            an OCI image layout with the thin images made here
 
-    index.sqlite*, lock, tmp/       for those who write: never needed by a reader
+    index.sqlite*, lock, gate, removed.json, tmp/
+                                    for those who write: never needed by a reader
 
 ``<aa>`` is the first two hex digits of the digest. Files below ``objects/``, ``catalogs/``,
 ``metadata/``, ``boots/`` and ``layers/`` never change once they have their names. A root record
@@ -48,6 +49,8 @@ MAX_METADATA_BYTES = 4 << 30
 REPOSITORY_FILE = "thinfs.json"
 INDEX_FILE = "index.sqlite"
 LOCK_FILE = "lock"
+GATE_FILE = "gate"
+REMOVED_FILE = "removed.json"
 TEMPORARY_DIRECTORY = "tmp"
 IMAGES_DIRECTORY = "oci"
 

@@ -33,6 +33,7 @@ from thinfs.store.layout import (
     raw_digest,
     root_path,
 )
+from thinfs.store.locks import shared
 from thinfs.store.records import (
     LayerRecord,
     PublishedFile,
@@ -112,13 +113,13 @@ class LocalRepository:
     def converting(self) -> Iterator[Path]:
         """Be one of the repository's converters; gives a directory of its own for temporaries.
 
-        Several converters may work at once. The directories of converters that were killed are
-        removed first: a living one holds a lock on its own.
+        Several converters may work at once; nothing is removed from the repository meanwhile
+        (:mod:`thinfs.store.locks`). The directories of converters that were killed are removed
+        first: a living one holds a lock on its own.
         """
         with ExitStack() as stack:
             with _disk(self.path):
-                lock = stack.enter_context((self.path / LOCK_FILE).open("ab"))
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                stack.enter_context(shared(self.path))
                 base = self.path / TEMPORARY_DIRECTORY
                 base.mkdir(exist_ok=True)
                 work, handle = _claim(base)
