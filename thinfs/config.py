@@ -16,6 +16,7 @@ import msgspec
 from thinfs.errors import UsageError
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 SYSTEM_CONFIG = Path("/etc/thinfs/config.toml")
 
@@ -79,18 +80,27 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         mirrors: repositories that are tried, in this order, before those a recipe names.
         connect_timeout_s: longest wait for a connection.
         timeout_s: longest silence in the middle of an answer.
+        low_speed_bytes_per_s: an answer that is slower for timeout_s counts as silent.
         read_timeout_s: longest time a reader waits for bytes before it gets EIO.
         attempts: how often one source is tried for one object.
         connections: most connections to one host.
+        ca_file: PEM file with the authorities that repositories' certificates are checked
+            against; empty means the system's.
+        client_certificate: PEM file with this node's certificate, for servers that ask for one.
+        client_key: PEM file with its key, when client_certificate does not hold it.
     """
 
     allow: list[str] = msgspec.field(default_factory=list)
     mirrors: list[str] = msgspec.field(default_factory=list)
     connect_timeout_s: PositiveSeconds = 5.0
     timeout_s: PositiveSeconds = 10.0
+    low_speed_bytes_per_s: Count = 1024
     read_timeout_s: PositiveSeconds = 60.0
     attempts: Positive = 3
     connections: Positive = 16
+    ca_file: str = ""
+    client_certificate: str = ""
+    client_key: str = ""
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

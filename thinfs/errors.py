@@ -8,12 +8,16 @@ ThinfsError
     TransportError  exit 6   a server could not be reached or answered badly: try again, check it
     StoreError      exit 7   the local disk or a service on this machine failed: room, permissions
 
-Foreign errors (httpx, sqlite3, zstandard, catalog, OSError) are mapped to these once, in the
-module that calls the foreign code. The command line prints the message on one line and exits
+Foreign errors (httpx, pycurl, sqlite3, zstandard, catalog, OSError) are mapped to these once, in
+the module that calls the foreign code. The command line prints the message on one line and exits
 with ``exit_code``; messages therefore say what happened, to what, and what to do next.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+Blame = Literal["", "host", "proxy"]
 
 
 class ThinfsError(Exception):
@@ -47,9 +51,19 @@ class IntegrityError(ThinfsError):
 
 
 class TransportError(ThinfsError):
-    """A server that cannot be reached, refuses, or stops in the middle of an answer."""
+    """A server that cannot be reached, refuses, or stops in the middle of an answer.
+
+    Attributes:
+        blame: which of the two at the other end failed; empty where nobody can tell.
+        retry_after_s: how long the server asked to be left alone, in seconds; 0: it did not.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, *, blame: Blame = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.blame: Blame = blame
+        self.retry_after_s = retry_after_s
 
 
 class StoreError(ThinfsError):

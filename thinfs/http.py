@@ -1,4 +1,4 @@
-"""The one door to httpx: clients for registries, repositories and the control socket.
+"""The one door to httpx: clients for registries and the control socket.
 
 Callers use the names below and :func:`transport_errors`, and see only ``thinfs.errors``.
 """
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Client = httpx.Client
-AsyncClient = httpx.AsyncClient
 Request = httpx.Request
 Response = httpx.Response
 Url = httpx.URL
@@ -53,16 +52,6 @@ def unix_client(socket: Path, *, timeout_s: float) -> Client:
         transport=httpx.HTTPTransport(uds=str(socket), verify=False),
         base_url="http://thinfs",
         timeout=_timeout(timeout_s, None),
-        headers={"User-Agent": USER_AGENT},
-    )
-
-
-def async_client(*, timeout_s: float, connect_timeout_s: float, connections: int) -> AsyncClient:
-    """A client for trio with keep-alive; the caller closes it."""
-    return httpx.AsyncClient(
-        timeout=_timeout(timeout_s, connect_timeout_s),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        follow_redirects=True,
         headers={"User-Agent": USER_AGENT},
     )
 

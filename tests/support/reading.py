@@ -17,6 +17,7 @@ from thinfs.store.layout import object_path
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
 
 def sha256(data: bytes) -> bytes:
@@ -139,7 +140,9 @@ class ScriptedSource:
         self.closed = False
         self._files = files
 
-    async def get(self, path: str, max_bytes: int, *, fresh: bool = False) -> bytes:
+    async def get(
+        self, path: str, max_bytes: int, *, fresh: bool = False, proxy: str | None = None
+    ) -> bytes:
         self.asked.append((path, fresh))
         letter, self.script = (self.script[:1] or self.otherwise), self.script[1:]
         self.running += 1
@@ -151,6 +154,17 @@ class ScriptedSource:
         finally:
             self.running -= 1
         return self._answer(letter, path, max_bytes)
+
+    async def copy(
+        self,
+        path: str,
+        max_bytes: int,
+        into: BinaryIO,
+        *,
+        fresh: bool = False,
+        proxy: str | None = None,
+    ) -> int:
+        return into.write(await self.get(path, max_bytes, fresh=fresh, proxy=proxy))
 
     async def aclose(self) -> None:
         self.closed = True

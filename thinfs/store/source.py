@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from thinfs.http import async_client
 from thinfs.store.address import parse_address
 from thinfs.store.file import FileSource
 from thinfs.store.remote import HttpSource
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from thinfs.config import SourcesConfig
 
 
@@ -26,13 +27,17 @@ class Source(Protocol):
         """Whether somebody in between may answer with an old copy, so that ``fresh`` matters."""
         ...
 
-    async def get(self, path: str, max_bytes: int, *, fresh: bool = False) -> bytes:
-        """Read one whole file.
+    async def get(
+        self, path: str, max_bytes: int, *, fresh: bool = False, proxy: str | None = None
+    ) -> bytes:
+        """Read one whole file into memory.
 
         Args:
             path: as ``thinfs.store.layout`` names it, below the repository.
             max_bytes: most bytes that are read.
             fresh: ask caches in between to look at the origin again.
+            proxy: HTTP proxy to go through; empty: none; ``None``: as the environment says.
+                Means nothing where ``behind_caches`` is false.
 
         Raises:
             MissingError: the repository answers and has no such file.
@@ -41,8 +46,27 @@ class Source(Protocol):
         """
         ...
 
+    async def copy(
+        self,
+        path: str,
+        max_bytes: int,
+        into: BinaryIO,
+        *,
+        fresh: bool = False,
+        proxy: str | None = None,
+    ) -> int:
+        """Write one whole file into another one, with bounded memory; otherwise as :meth:`get`.
+
+        Returns:
+            The number of bytes. After an exception some may have been written.
+
+        Raises:
+            OSError: ``into`` cannot be written.
+        """
+        ...
+
     async def aclose(self) -> None:
-        """Give up connections; ``get`` must not be called after."""
+        """Give up connections; nothing else must be called after."""
         ...
 
 
@@ -53,14 +77,9 @@ def open_source(url: str, config: SourcesConfig) -> Source:
     :func:`thinfs.store.allow.allowed_address`.
 
     Raises:
-        UsageError: ``url`` is no address of a repository.
+        UsageError: ``url`` is no address of a repository, or a certificate cannot be read.
     """
     address = parse_address(url)
     if address.scheme == "file":
         return FileSource(address)
-    client = async_client(
-        timeout_s=config.timeout_s,
-        connect_timeout_s=config.connect_timeout_s,
-        connections=config.connections,
-    )
-    return HttpSource(address, client)
+    return HttpSource(address, config)
