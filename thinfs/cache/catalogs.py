@@ -1,4 +1,7 @@
-"""Catalogs and metadata images as files of this node: verified, kept while a root needs them."""
+"""Catalogs, metadata images and boot records as files of this node.
+
+They are verified, and kept while a root needs them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from thinfs.cache.directory import CONTENT_MODE, write_draft
 from thinfs.cache.places import Kind, counted
 from thinfs.cache.state import delete_file, store_errors
 from thinfs.errors import IntegrityError
-from thinfs.store.layout import catalog_path, metadata_path
+from thinfs.fetch.gate import Priority
+from thinfs.store.layout import boot_path, catalog_path, metadata_path
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,18 +33,19 @@ log = logging.getLogger(__name__)
 PUBLISHED_AS: Final[dict[Kind, Callable[[bytes], str]]] = {
     Kind.CATALOG: catalog_path,
     Kind.METADATA: metadata_path,
+    Kind.BOOT: boot_path,
 }
 """Where a repository has files of a kind, by digest."""
 
 
 class CatalogStore:
-    """Files of catalogs, or of metadata images.
+    """Files of one kind.
 
     Args:
         cache: where they are kept.
         disk: its thread, the one of :class:`thinfs.cache.contents.ContentStore`.
         fetcher: brings those that are not here.
-        kind: ``CATALOG`` or ``METADATA``.
+        kind: ``CATALOG``, ``METADATA`` or ``BOOT``.
     """
 
     def __init__(
@@ -56,7 +61,12 @@ class CatalogStore:
         return await self._disk.run(partial(kept_catalog, self._cache, digest, self._kind))
 
     async def file(
-        self, digest: bytes, size: int, stored_size: int, sources: Sequence[Source]
+        self,
+        digest: bytes,
+        size: int,
+        stored_size: int,
+        sources: Sequence[Source],
+        priority: Priority = Priority.DEMAND,
     ) -> Path:
         """A file, from the cache or else from a repository.
 
@@ -67,6 +77,7 @@ class CatalogStore:
             size: of the file.
             stored_size: as published.
             sources: repositories to ask, in order.
+            priority: how urgent it is.
 
         Raises:
             StoreError: the disk has no room for it; without its catalog no root is served.
@@ -76,7 +87,9 @@ class CatalogStore:
         if kept is not None:
             return kept
         path = PUBLISHED_AS[self._kind](digest)
-        body = await self._fetcher.blob(path, digest, size, stored_size, sources=sources)
+        body = await self._fetcher.blob(
+            path, digest, size, stored_size, sources=sources, priority=priority
+        )
         log.info("%s %s: fetched, %d bytes", self._kind, digest.hex(), size)
         return await self._disk.run(partial(keep_catalog, self._cache, digest, body, self._kind))
 
@@ -91,6 +104,14 @@ class CatalogStore:
         if kept is not None:
             return kept
         return await self._disk.run(partial(adopt, self._cache, digest, made, self._kind))
+
+    def hurry(self, digest: bytes) -> None:
+        """Somebody waits for a file that is on its way."""
+        self._fetcher.hurry(digest)
+
+    async def pin(self, digest: bytes) -> None:
+        """Keep a file from its arrival on, however it comes, until :meth:`release`."""
+        await self._disk.attempt(partial(pin, self._cache, digest, self._kind))
 
     async def release(self, digest: bytes) -> None:
         """Let a file be evicted."""
@@ -136,6 +157,12 @@ def adopt(cache: NodeCache, digest: bytes, made: Path, kind: Kind) -> Path:
         draft.chmod(CONTENT_MODE)
 
     return _keep(cache, digest, kind, size, move)
+
+
+def pin(cache: NodeCache, digest: bytes, kind: Kind) -> None:
+    """Keep a file that is here or will be."""
+    with cache.state.transaction() as db:
+        _pin(cache, db, kind, digest)
 
 
 def release_catalog(cache: NodeCache, digest: bytes, kind: Kind = Kind.CATALOG) -> None:

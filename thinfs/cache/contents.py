@@ -188,7 +188,8 @@ class ContentStore:
         layout = layout_digest(content)
         shared = self._shared.get(layout)
         if shared is None:
-            shared = SharedContent(content, layout, self._cache, self.disk)
+            kind = Kind.METADATA if content.digest == root.metadata else Kind.CONTENT
+            shared = SharedContent(content, layout, self._cache, self.disk, kind)
             self._shared[layout] = shared
         shared.users += 1
         return shared

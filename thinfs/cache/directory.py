@@ -140,14 +140,14 @@ class NodeCache:
 
     # Whole contents
 
-    def open_content(self, digest: bytes, size: int) -> int | None:
-        """A descriptor of a whole content, or ``None``; the caller closes it.
+    def open_content(self, digest: bytes, size: int, kind: Kind = Kind.CONTENT) -> int | None:
+        """A descriptor of a whole content or metadata image, or ``None``; the caller closes it.
 
         A look at one name: quick enough for the event loop. Reading through the descriptor
         goes on working when the content is evicted meanwhile.
         """
         try:
-            handle = os.open(self.places.file(Kind.CONTENT, digest), _READ)
+            handle = os.open(self.places.file(kind, digest), _READ)
         except OSError:
             return None
         if os.fstat(handle).st_size == size and not self.notes.is_suspect(digest):
@@ -201,6 +201,7 @@ class NodeCache:
             )
             for digest in taken.suspects:
                 self.remove(db, Kind.CONTENT, digest)
+                self.remove(db, Kind.METADATA, digest)
 
     # Room
 

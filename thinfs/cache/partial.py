@@ -31,14 +31,18 @@ class PartialFile:
         cache: where it is.
         content: what it is to become.
         layout: its file's name, from :func:`thinfs.cache.plan.layout_digest`.
+        kind: what it is when it is whole: ``CONTENT`` or ``METADATA``.
 
     Attributes:
         present: extents that are in the file, by position in the content's list. Only the
             event loop adds to it, after the bytes have been written.
     """
 
-    def __init__(self, cache: NodeCache, content: Content, layout: bytes) -> None:
+    def __init__(
+        self, cache: NodeCache, content: Content, layout: bytes, kind: Kind = Kind.CONTENT
+    ) -> None:
         self.content = content
+        self._kind = kind
         self.present: set[int] = set()
         self._cache = cache
         self._layout = layout
@@ -145,12 +149,12 @@ class PartialFile:
                 self._cache.remove(db, Kind.PARTIAL, self._layout)
 
     def publish(self) -> None:
-        """Give a complete file whose digest is right its name among the whole contents.
+        """Give a complete file whose digest is right its name among the whole ones.
 
         Raises:
             StoreError: the disk fails.
         """
-        key = (Kind.CONTENT, self.content.digest)
+        key = (self._kind, self.content.digest)
         with self._cache.state.transaction() as db:
             self._cache.announce(db, {key: 0})  # clears up should this process die in between
         with self._cache.state.transaction() as db:
@@ -164,10 +168,10 @@ class PartialFile:
             "SELECT bytes FROM files WHERE kind = 'partial' AND digest = ?", (self._layout,)
         ).fetchone()
         os.fchmod(self._handle, CONTENT_MODE)
-        self._path.rename(self._cache.places.file(Kind.CONTENT, digest))
+        self._path.rename(self._cache.places.file(self._kind, digest))
         delete_file(db, Kind.PARTIAL, self._layout)
-        delete_file(db, Kind.CONTENT, digest)  # another layout's copy, which this one replaced
-        insert_file(db, Kind.CONTENT, digest, size=size, now_ns=self._cache.now_ns())
+        delete_file(db, self._kind, digest)  # another layout's copy, which this one replaced
+        insert_file(db, self._kind, digest, size=size, now_ns=self._cache.now_ns())
 
     def _has(self, db: sqlite3.Connection, index: int) -> bool:
         row = db.execute(

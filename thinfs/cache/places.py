@@ -6,6 +6,7 @@
     partial/<sha256>         large contents that are partly here, named by their layout
     catalogs/<sha256>        verified SQLite files
     metadata/<sha256>        metadata images
+    boots/<sha256>           boot records
     tmp/<owner>/             what one process is writing; locked (flock) while it lives
     state.sqlite             sizes, uses, extents of partial contents
     lock                     held while a process opens the cache
@@ -31,6 +32,7 @@ class Kind(enum.StrEnum):
     PARTIAL = "partial"
     CATALOG = "catalog"
     METADATA = "metadata"
+    BOOT = "boot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,13 @@ class Places:
                 return self.root / "catalogs" / name
             case Kind.METADATA:
                 return self.root / "metadata" / name
+            case Kind.BOOT:
+                return self.root / "boots" / name
 
     def folders(self) -> list[Path]:
         """Every folder that a cache has from its beginning."""
         fans = [self.contents / f"{high:02x}" for high in range(256)]
-        flat = [self.root / name for name in ("partial", "catalogs", "metadata")]
+        flat = [self.root / name for name in ("partial", "catalogs", "metadata", "boots")]
         return [self.contents, *flat, self.temporary, *fans]
 
 

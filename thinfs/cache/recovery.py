@@ -136,6 +136,6 @@ def _files(places: Places) -> Iterator[tuple[Kind, Path]]:
     for fan in places.contents.iterdir():
         if fan.is_dir() and not fan.is_symlink():
             yield from ((Kind.CONTENT, path) for path in fan.iterdir())
-    for kind in (Kind.PARTIAL, Kind.CATALOG, Kind.METADATA):
+    for kind in (Kind.PARTIAL, Kind.CATALOG, Kind.METADATA, Kind.BOOT):
         folder = places.file(kind, bytes(32)).parent
         yield from ((kind, path) for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""What the cache needs to know of one root: where its catalog says bytes are."""
+"""What the cache needs to know of one root: where its bytes are said to be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class ContentCatalog(Protocol):
-    """The part of ``catalog.reader.CatalogReader`` that is used here, on the event loop."""
+    """The part of ``catalog.reader.CatalogReader`` that is used here, on the event loop.
+
+    What a content's number is, and for how long, is the catalog's own affair.
+    """
 
     def content(self, content_id: int) -> Content:
         """One content with its extents."""
@@ -30,13 +33,16 @@ class ContentCatalog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RootContents:
-    """One root's catalog and the repositories it may be read from.
+    """Where one root's contents are, and the repositories it may be read from.
 
     Attributes:
         reader: open as long as any :class:`thinfs.cache.contents.Body` of the root is, and
             until what was fetched for them has been written out.
         sources: in order of preference, all allowed by the configuration.
+        metadata: digest of the root's metadata image if that is among the contents: it is kept
+            with its like and not among the contents of files.
     """
 
     reader: ContentCatalog
     sources: tuple[Source, ...]
+    metadata: bytes = b""

@@ -3,12 +3,14 @@
 -- The files are the truth about what can be read; this database is the truth about what counts
 -- against the quota. A file is served only from its final name, which it gets whole.
 
--- Every file of contents/, partial/, catalogs/ and metadata/ that counts against the quota.
+-- Every file of contents/, partial/, catalogs/, metadata/ and boots/ that counts against the
+-- quota.
 CREATE TABLE files (
     -- Ascending in the order the files came; never used twice. See about.durable_id.
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    -- 'content', 'partial', 'catalog' or 'metadata': the folder.
-    kind        TEXT NOT NULL CHECK (kind IN ('content', 'partial', 'catalog', 'metadata')),
+    -- The folder.
+    kind        TEXT NOT NULL
+        CHECK (kind IN ('content', 'partial', 'catalog', 'metadata', 'boot')),
     -- The file's name as 32 bytes: SHA-256 of the body, for a partial one of its layout
     -- (thinfs.cache.plan.layout_digest).
     digest      BLOB NOT NULL CHECK (length(digest) = 32),
@@ -44,8 +46,8 @@ CREATE TABLE pending (
     PRIMARY KEY (owner, kind, digest)
 ) STRICT, WITHOUT ROWID;
 
--- Files that must not be evicted while their owner lives: the catalogs and metadata
--- images of attached roots.
+-- Files that must not be evicted while their owner lives: the catalogs, metadata images
+-- and boot records of attached roots.
 CREATE TABLE pins (
     owner  TEXT NOT NULL,
     kind   TEXT NOT NULL,

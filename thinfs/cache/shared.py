@@ -32,6 +32,13 @@ class SharedContent:
 
     Only the event loop calls this; what waits is said so.
 
+    Args:
+        content: what it is and where its bytes are.
+        layout: names the content and where its bytes are; see ``layout_digest``.
+        cache: what is kept.
+        disk: its thread.
+        kind: what it is when it is whole: ``CONTENT`` or ``METADATA``.
+
     Attributes:
         content: what it is and where its bytes are.
         layout: names the content and where its bytes are; see ``layout_digest``.
@@ -40,11 +47,19 @@ class SharedContent:
         doubtful: its extents are known not to make it up, so it is not kept.
     """
 
-    def __init__(self, content: Content, layout: bytes, cache: NodeCache, disk: Disk) -> None:
+    def __init__(
+        self,
+        content: Content,
+        layout: bytes,
+        cache: NodeCache,
+        disk: Disk,
+        kind: Kind = Kind.CONTENT,
+    ) -> None:
         self.content = content
         self.layout = layout
         self.users = 0
         self.doubtful = False
+        self._kind = kind
         self._cache = cache
         self._disk = disk
         self._whole = -1
@@ -58,7 +73,8 @@ class SharedContent:
     def in_one_object(self) -> bool:
         """Whether one extent is all of it, so that it is written out at once and whole."""
         extents = self.content.extents
-        return len(extents) == 1 and extents[0].length == self.content.size
+        alone = len(extents) == 1 and extents[0].length == self.content.size
+        return alone and self._kind is Kind.CONTENT
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -76,11 +92,11 @@ class SharedContent:
         (about 5 against 60 µs), and the kernel's read-ahead makes most reads such.
         """
         if self._whole < 0:
-            found = self._cache.open_content(self.content.digest, self.content.size)
+            found = self._cache.open_content(self.content.digest, self.content.size, self._kind)
             if found is None:
                 return None
             self._whole = found
-        self._cache.notes.used(Kind.CONTENT, self.content.digest)
+        self._cache.notes.used(self._kind, self.content.digest)
         try:
             data = os.pread(self._whole, length, offset)
         except OSError:
@@ -165,7 +181,7 @@ class SharedContent:
         await self._disk.run(partial.discard)
 
     async def _open_partial(self) -> PartialFile | None:
-        partial = PartialFile(self._cache, self.content, self.layout)
+        partial = PartialFile(self._cache, self.content, self.layout, self._kind)
         present = await self._disk.attempt(partial.open)
         if present is None:
             partial.close()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-USER_VERSION: Final = 2
+USER_VERSION: Final = 3
 LOCK_WAIT_S: Final = 30.0
 """Longest wait for another process' transaction; each takes milliseconds."""
 

@@ -139,13 +139,13 @@ class Writer:
 
     async def _write(self, arrival: Arrival) -> None:
         found = self._contents_in(arrival)
-        whole = [ref for _, ref in found if ref.extent.length == ref.size]
+        whole = [ref for root, ref in found if _is_whole(root, ref)]
         if whole:
             written = await self._disk.run(partial(self._keep_whole, arrival, whole))
             if written:
                 self._disk.wrote()
         for root, ref in found:
-            if ref.extent.length != ref.size:
+            if not _is_whole(root, ref):
                 await self._keep_part(root, arrival.data, ref)
 
     def _contents_in(self, arrival: Arrival) -> list[tuple[RootContents, ContentRef]]:
@@ -208,6 +208,10 @@ class Writer:
 
 def _refs(root: RootContents, digest: bytes) -> list[ContentRef]:
     return list(islice(root.reader.contents_in(digest), MAX_CONTENTS_IN_OBJECT))
+
+
+def _is_whole(root: RootContents, ref: ContentRef) -> bool:
+    return ref.extent.length == ref.size and ref.digest != root.metadata
 
 
 def _run_of(data: bytes, ref: ContentRef) -> memoryview:

@@ -167,6 +167,12 @@ class Fetcher:
         deadline_s = self.read_timeout_s + min(stored_size, size) / SLOWEST_BYTES_PER_S
         return await self._wait(wanted, sources, priority, deadline_s)
 
+    def hurry(self, digest: bytes) -> None:
+        """Somebody waits now for what is on its way; what is not is not fetched for that."""
+        flight = self._flights.get(digest)
+        if flight is not None:
+            self._gate.raise_priority(flight.ticket, Priority.DEMAND)
+
     async def _wait(
         self, wanted: Wanted, sources: Sequence[Source], priority: Priority, deadline_s: float
     ) -> bytes:

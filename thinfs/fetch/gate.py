@@ -18,8 +18,9 @@ class Priority(enum.IntEnum):
     """How urgent a download is; smaller goes first."""
 
     DEMAND = 0  # a reader waits
-    READ_AHEAD = 1  # a reader will probably come
-    BACKGROUND = 2  # nobody waits
+    PROFILE = 1  # readers came for it at earlier starts of the same image
+    READ_AHEAD = 2  # a reader will probably come
+    BACKGROUND = 3  # nobody waits
 
 
 class Ticket:
@@ -33,8 +34,8 @@ class Ticket:
 class Gate:
     """Slots for downloads.
 
-    Less urgent downloads leave slots free for readers who may come: read-ahead takes at most
-    three quarters of them, background at most half.
+    Less urgent downloads leave slots free for readers who may come: profiles and read-ahead take
+    at most three quarters of them, background at most half.
 
     Invariant, true at every checkpoint: nobody waits who may start.
     """
@@ -42,6 +43,7 @@ class Gate:
     def __init__(self, slots: int) -> None:
         self._limits = {
             Priority.DEMAND: slots,
+            Priority.PROFILE: max(1, slots * 3 // 4),
             Priority.READ_AHEAD: max(1, slots * 3 // 4),
             Priority.BACKGROUND: max(1, slots // 2),
         }
