@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urljoin
 
-from thinfs.curl import OK, Get, Patience, Tls, Transfers
+from thinfs.curl import OK, Transfers
 from thinfs.errors import MissingError, TransportError, UsageError
 from thinfs.store.address import parse_address
+from thinfs.transfer import Get, Patience, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
     from thinfs.config import SourcesConfig
-    from thinfs.curl import Answer
     from thinfs.store.address import Address
+    from thinfs.transfer import Answer
 
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
