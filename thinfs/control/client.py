@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from thinfs.control.connection import Connections
 from thinfs.control.problems import error_of
 from thinfs.control.values import AttachRequest, Root, Status
-from thinfs.errors import StoreError, TransportError, UsageError
-from thinfs.http import transport_errors, unix_client
+from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +20,7 @@ T = TypeVar("T")
 TIMEOUT_S: Final = 300.0
 """Longest silence of the daemon: attaching waits for a catalog to arrive."""
 
-_PROBE_S: Final = 5.0
+_PROBLEMS: Final = 400
 
 
 class ControlClient:
@@ -37,7 +36,7 @@ class ControlClient:
 
     def __init__(self, socket: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self._socket = socket
-        self._http = unix_client(socket, timeout_s=timeout_s)
+        self._connections = Connections(socket, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +46,7 @@ class ControlClient:
 
     def close(self) -> None:
         """Close connections."""
-        self._http.close()
+        self._connections.close()
 
     def status(self) -> Status:
         """The daemon as a whole."""
@@ -95,25 +94,7 @@ class ControlClient:
             ) from error
 
     def _send(self, method: str, path: str, body: bytes = b"") -> bytes:
-        self._check_that_it_runs()
-        with transport_errors(f"daemon at {self._socket}"):
-            response = self._http.request(method, path, content=body)
-        if response.status_code >= 400:
-            raise error_of(response.content)
-        return response.content
-
-    def _check_that_it_runs(self) -> None:
-        """Say what to do when nobody listens: the HTTP client's message would not."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_PROBE_S)
-            try:
-                probe.connect(str(self._socket))
-            except PermissionError as error:
-                raise UsageError(
-                    f"{self._socket} is not yours: run this as the daemon's user"
-                ) from error
-            except OSError as error:
-                raise TransportError(
-                    f"the thinfs daemon is not running at {self._socket}:"
-                    " start it with thinfs daemon"
-                ) from error
+        status, answer = self._connections.ask(method, path, body)
+        if status >= _PROBLEMS:
+            raise error_of(answer)
+        return answer
