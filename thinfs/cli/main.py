@@ -28,6 +28,7 @@ INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells count."""
 
 VERBS: Final = {
+    "bench": "Measure how long a container takes to be ready.",
     "config": "Show the configuration that is in effect.",
     "convert": "Convert an image so that containers start before it has arrived.",
     "daemon": "Serve all roots of this node.",

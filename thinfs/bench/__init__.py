@@ -1,0 +1,1 @@
+"""How long a container of any image takes to be ready: `thinfs bench`."""

@@ -1,0 +1,308 @@
+"""Measuring: worlds are made, containers started in them, and what came out is collected.
+
+One *world* is everything a start needs and nothing it could have left over: a containerd, a
+daemon and snapshotter or whatever else the contestant needs, all of them new and private, in
+a network namespace behind one line. In each world one container is started cold, and then,
+when asked for, once again warm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import thinfs
+from thinfs.bench import nodes
+from thinfs.bench.containerd import Containerd, pull_argv
+from thinfs.bench.network import Network
+from thinfs.bench.observer import Observer
+from thinfs.bench.processes import run
+from thinfs.bench.readiness import Watch
+from thinfs.bench.scratch import kill_marked, scratch, unmount_below
+from thinfs.bench.values import Details, Proxy, Report, Series, Start, Traffic
+from thinfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thinfs.bench.containerd import Events
+    from thinfs.bench.nodes import Node
+    from thinfs.bench.scratch import Scratch
+    from thinfs.bench.values import Contestant, Link, Ready
+    from thinfs.control.values import Status
+
+DEFAULT_RUNS: Final = 3
+DEFAULT_TIMEOUT_S: Final = 300.0
+DEFAULT_SCRATCH: Final = Path("/var/tmp")  # noqa: S108 - the folders made in it are slots of ours
+
+_CONTAINER: Final = "bench"
+_NOTHING: Final = Traffic(0, 0, 0, 0, None, 0)
+_CLIENTS: Final = ("ctr", "nsenter", "runc", "containerd-shim-runc-v2")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        image: for the report.
+        contestants: at least one; the first is what is measured, the others are beside it.
+        command: arguments in place of the image's; empty: the image's own.
+        ready: when a container counts as ready.
+        link: the line to the outside; ``None``: as fast as this machine is.
+        runs: worlds for each contestant.
+        warm: start each container a second time in its world.
+        scratch: a directory on a disk with room for all of them, with a short path.
+        timeout_s: longest pull, and longest start.
+        hosts_dir: directory of ``<registry>/hosts.toml`` for ``ctr images pull``.
+        plain_http: registries without TLS, as they stand in references, beside those of this
+            machine's loopback.
+        notes: for the report.
+    """
+
+    image: str
+    contestants: tuple[Contestant, ...]
+    command: tuple[str, ...]
+    ready: Ready
+    link: Link | None = None
+    runs: int = DEFAULT_RUNS
+    warm: bool = False
+    scratch: Path = DEFAULT_SCRATCH
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    hosts_dir: Path | None = None
+    plain_http: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def measure(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Measure all contestants in turn, each as often as the plan says.
+
+    Needs root: for containers, network namespaces and the page cache. Everything it makes is
+    removed at the end, also after Ctrl-C; after a kill, by the next call on this machine.
+
+    Args:
+        plan: what.
+        say: hears one line for people at each step.
+
+    Raises:
+        UsageError: this is not root.
+        MissingError: a program is not installed; the message names it.
+        StoreError: a container was not ready in time, or a program failed.
+    """
+    check_root()
+    with scratch(plan.scratch) as place:
+        return measure_in(place, plan, say)
+
+
+def check_root() -> None:
+    """Say now what would fail later.
+
+    Raises:
+        UsageError: this is not root.
+    """
+    if os.geteuid() != 0:
+        raise UsageError("measuring starts containers and empties caches: run this as root")
+
+
+def measure_in(place: Scratch, plan: Plan, say: Callable[[str], None] = lambda _: None) -> Report:
+    """:func:`measure` in a scratch that the caller holds; ``plan.scratch`` is not looked at."""
+    cold: dict[str, list[Start]] = {each.name: [] for each in plan.contestants}
+    warm: dict[str, list[Start]] = {each.name: [] for each in plan.contestants}
+    with Network(place.slot, plan.link, place.folder) as network:
+        _expose(network, plan.contestants)
+        for number in range(1, plan.runs + 1):
+            for contestant in plan.contestants:
+                say(f"{contestant.name}: start {number} of {plan.runs}")
+                first, second = _measure_world(plan, contestant, place, network)
+                cold[contestant.name].append(first)
+                warm[contestant.name] += [second] if second else []
+                say(f"{contestant.name}: ready after {first.ready_s:.2f} s")
+        notes = (*plan.notes, *_notes(network))
+    return Report(
+        image=plan.image,
+        command=plan.command,
+        ready=plan.ready,
+        link=plan.link,
+        series=tuple(
+            Series(
+                each.name,
+                each.image,
+                each.snapshotter,
+                tuple(cold[each.name]),
+                tuple(warm[each.name]),
+            )
+            for each in plan.contestants
+        ),
+        machine=_machine(),
+        version=thinfs.__version__,
+        made_unix_s=time.time(),
+        notes=notes,
+    )
+
+
+def _measure_world(
+    plan: Plan, contestant: Contestant, place: Scratch, network: Network
+) -> tuple[Start, Start | None]:
+    """A new world, one cold start in it, and a warm one if it is wanted."""
+    folder = place.folder / "w"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "n").mkdir(parents=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            node = stack.enter_context(nodes.running(contestant, network, folder / "n"))
+            containerd = stack.enter_context(
+                Containerd(folder / "c", network, place.name, node.snapshotters)
+            )
+            stack.callback(containerd.end, _CONTAINER)
+            if isinstance(contestant.node, Proxy) and not contestant.node.start:
+                stack.callback(_remove_image, containerd, contestant.image)
+            world = _World(plan, contestant, network, node, containerd)
+            drop_page_cache()
+            cold = world.start(pull=True)
+            return cold, world.start(pull=False) if plan.warm else None
+    finally:
+        kill_marked(folder)
+        unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """One world, ready for starts."""
+
+    plan: Plan
+    contestant: Contestant
+    network: Network
+    node: Node
+    containerd: Containerd
+
+    def start(self, *, pull: bool) -> Start:
+        """Start the container and remove it when it was ready and all is quiet."""
+        output = self.containerd.folder / "output"
+        output.unlink(missing_ok=True)
+        with Observer(self.network) as observer, self.containerd.events() as events:
+            observer.settle()
+            before_daemon = self._status()
+            before, began = observer.received(), time.time()
+            if pull:
+                run(self._pull_argv(), timeout_s=self.plan.timeout_s)
+            pulled = time.time()
+            watch = self._watch(events, output)
+            ready = self._run(watch, output)
+            at_ready, at_ready_daemon = observer.received(), self._status()
+            observer.settle()
+            start = _times(began, pulled, ready, watch.output_at, events)
+            self.containerd.end(_CONTAINER)
+            return replace(
+                start,
+                traffic=observer.traffic(began, ready, before, at_ready),
+                details=details(before_daemon, at_ready_daemon, self._status()),
+            )
+
+    def _watch(self, events: Events, output: Path) -> Watch:
+        return Watch(self.plan.ready, self.network.namespace, output, events, _CONTAINER)
+
+    def _run(self, watch: Watch, output: Path) -> float:
+        snapshotter = f"--snapshotter={self.contestant.snapshotter}"
+        options = ("--detach", "--net-host", f"--log-uri=file://{output}", snapshotter)
+        names = (self.contestant.image, _CONTAINER)
+        watch.start()
+        try:
+            self.containerd.ctr(
+                *("run", *options, *names, *self.plan.command), timeout_s=self.plan.timeout_s
+            )
+            return watch.wait(self.plan.timeout_s)
+        finally:
+            watch.stop()
+
+    def _pull_argv(self) -> list[str]:
+        contestant, containerd = self.contestant, self.containerd
+        if contestant.pull:
+            values = {
+                "address": str(containerd.address),
+                "namespace": containerd.namespace,
+                "snapshotter": contestant.snapshotter,
+                "image": contestant.image,
+                "folder": str(containerd.folder),
+            }
+            return self.network.argv(pull_argv(contestant.pull, values))
+        options = [f"--snapshotter={contestant.snapshotter}"]
+        if self.plan.hosts_dir is not None:
+            options.append(f"--hosts-dir={self.plan.hosts_dir}")
+        elif contestant.image.partition("/")[0] in self.plan.plain_http:
+            options.append("--plain-http")
+        return containerd.ctr_argv("images", "pull", *options, contestant.image)
+
+    def _status(self) -> Status | None:
+        return self.node.control.status() if self.node.control else None
+
+
+def _times(
+    began: float, pulled: float, ready: float, output: float | None, events: Events
+) -> Start:
+    created = events.wait("/tasks/create", _CONTAINER).at_unix_s
+    started = events.wait("/tasks/start", _CONTAINER).at_unix_s
+    return Start(
+        pulled_s=pulled - began,
+        created_s=created - began,
+        started_s=started - began,
+        output_s=None if output is None or output > ready else output - began,
+        ready_s=ready - began,
+        traffic=_NOTHING,
+        began_unix_s=began,
+    )
+
+
+def details(before: Status | None, ready: Status | None, settled: Status | None) -> Details | None:
+    """What the daemon counted during a start; ``None`` where there is no daemon of ours."""
+    if before is None or ready is None or settled is None:
+        return None
+    return Details(
+        requests=ready.fetch.requests - before.fetch.requests,
+        bytes=ready.fetch.bytes - before.fetch.bytes,
+        settled_bytes=settled.fetch.bytes - before.fetch.bytes,
+    )
+
+
+def drop_page_cache() -> None:
+    """Empty the kernel's caches; the programs that every start runs are read again.
+
+    What is measured is the image: the same few programs from the disk would be the same for all.
+    """
+    os.sync()
+    with contextlib.suppress(OSError):  # some sandboxes forbid it; then all starts have the cache
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    for name in _CLIENTS:
+        path = shutil.which(name)
+        if path:
+            with Path(path).open("rb") as program:
+                while program.read(1 << 20):
+                    pass
+
+
+def _expose(network: Network, contestants: Sequence[Contestant]) -> None:
+    for port in sorted({port for each in contestants for port in each.serving}):
+        network.expose(port)
+
+
+def _remove_image(containerd: Containerd, image: str) -> None:
+    containerd.ctr("images", "remove", "--sync", image)
+
+
+def _notes(network: Network) -> tuple[str, ...]:
+    notes = []
+    if network.shaped_by:
+        notes.append(f"The line is made by {network.shaped_by}.")
+    if network.cut_off:
+        notes.append(f"Nothing behind this machine could be reached: {network.cut_off}.")
+    return tuple(notes)
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.release()}, {os.cpu_count()} processors"

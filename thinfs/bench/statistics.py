@@ -1,0 +1,94 @@
+"""From single starts to figures: medians, spreads, ratios."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from thinfs.bench.values import Report, Series, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Several measurements of one thing.
+
+    Attributes:
+        median: of them.
+        least: the smallest.
+        most: the largest.
+    """
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One thing that is measured of every start.
+
+    Attributes:
+        key: in JSON and on command lines.
+        title: for people.
+        unit: ``s``, ``B`` or empty for counts.
+        of: takes it from a start; ``None`` where it is not known.
+    """
+
+    key: str
+    title: str
+    unit: str
+    of: Callable[[Start], float | None]
+
+
+MEASURES: Final = (
+    Measure("pull", "pulled", "s", lambda start: start.pulled_s),
+    Measure("create", "created", "s", lambda start: start.created_s),
+    Measure("exec", "first exec", "s", lambda start: start.started_s),
+    Measure("ready", "ready", "s", lambda start: start.ready_s),
+    Measure("bytes", "bytes", "B", lambda start: start.traffic.bytes),
+    Measure("requests", "requests", "", lambda start: start.traffic.requests),
+    Measure(
+        "stalled", "stalled", "s", lambda start: start.details.stalled_s if start.details else None
+    ),
+    Measure(
+        "unread",
+        "never read",
+        "B",
+        lambda start: start.details.unread_bytes if start.details else None,
+    ),
+)
+"""All times count from the moment the client was told to pull (warm: to run)."""
+
+
+def figure(values: Iterable[float | None]) -> Figure | None:
+    """Median and spread; ``None`` when one of the values is not known, or there is none."""
+    known = list(values)
+    if not known or any(value is None for value in known):
+        return None
+    numbers = [value for value in known if value is not None]
+    return Figure(statistics.median(numbers), min(numbers), max(numbers))
+
+
+def of_starts(measure: Measure, starts: Sequence[Start]) -> Figure | None:
+    """One measure over several starts."""
+    return figure(measure.of(start) for start in starts)
+
+
+def median_start(starts: Sequence[Start]) -> Start:
+    """The start whose time until ready is the median (the faster of the middle two)."""
+    return sorted(starts, key=lambda start: start.ready_s)[(len(starts) - 1) // 2]
+
+
+def ratio(report: Report, series: Series) -> float | None:
+    """Median cold time until ready over that of the first contestant behind thinfs' own.
+
+    ``None`` for that contestant itself, and where there is none.
+    """
+    if len(report.series) < 2 or series is report.series[1]:
+        return None
+    ready = [statistics.median(s.ready_s for s in each.cold) for each in (series, report.series[1])]
+    return ready[0] / ready[1]

@@ -1,0 +1,187 @@
+"""``thinfs bench``: how long a container of an image takes to be ready."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from thinfs.bench import measure, results
+from thinfs.bench.contestants import Wanted, lineup
+from thinfs.bench.measure import DEFAULT_RUNS, DEFAULT_SCRATCH, DEFAULT_TIMEOUT_S, Plan
+from thinfs.bench.scratch import scratch
+from thinfs.bench.values import Ready, parse_link
+from thinfs.cli.bench_tables import tables
+from thinfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thinfs.bench.values import Report
+    from thinfs.config import Config
+
+TABLE_COLUMNS = 120
+"""A narrower terminal wraps the tables itself: half a figure would be a wrong one."""
+
+_EXAMPLES = """
+\b
+Examples:
+  thinfs bench redis:4 --ready-line 'Ready to accept connections'
+  thinfs bench redis:4-thin --link 100mbit,10ms --ready-tcp 6379 --warm
+  thinfs bench oci:./image -- python3 -c 'import numpy'
+  thinfs bench registry.example.org/app:1-thin --ready-http http://127.0.0.1:8080/health
+  thinfs bench app:1-thin --against overlayfs,stargz --image stargz=registry.example.org/app:1-esgz
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("image")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--ready-line", metavar="REGEX", help="Ready when a line of its output matches.")
+@click.option(
+    "--ready-http", metavar="URL", help="Ready when this answers with a status below 400."
+)
+@click.option("--ready-tcp", metavar="PORT", help="Ready when this port accepts connections.")
+@click.option("--link", metavar="RATE,RTT", help="The line to the outside, such as 1gbit,1ms.")
+@click.option(
+    "--runs", type=click.IntRange(1, 100), default=DEFAULT_RUNS, show_default=True, help="Starts."
+)
+@click.option("--warm", is_flag=True, help="Start each container a second time in its world.")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME[,NAME…]|NAME=COMMAND",
+    help="Other snapshotters: built into containerd, stargz, or the command that serves one on"
+    " {socket} with its data in {root}; repeatable.  [default: overlayfs]",
+)
+@click.option("--alone", is_flag=True, help="Measure thinfs alone.")
+@click.option(
+    "--image", "images", multiple=True, metavar="NAME=REF", help="Another image for a contestant."
+)
+@click.option(
+    "--pull", "pulls", multiple=True, metavar="NAME=COMMAND", help="Another way to pull for one."
+)
+@click.option(
+    "--hosts-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of hosts.toml files for pulling.",
+)
+@click.option(
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Of a start, in seconds.",
+)
+@click.option(
+    "--scratch",
+    "scratch_base",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_SCRATCH,
+    show_default=True,
+    help="Where the worlds are made; needs room for them.",
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write all results as JSON."
+)
+@click.pass_obj
+def command(
+    config: Config,
+    *,
+    image: str,
+    arguments: tuple[str, ...],
+    ready_line: str | None,
+    ready_http: str | None,
+    ready_tcp: str | None,
+    link: str | None,
+    runs: int,
+    warm: bool,
+    against: tuple[str, ...],
+    alone: bool,
+    images: tuple[str, ...],
+    pulls: tuple[str, ...],
+    hosts_dir: Path | None,
+    timeout: float,
+    scratch_base: Path,
+    json_file: Path | None,
+) -> None:
+    """Measure how long a container of IMAGE takes to be ready, from an empty node.
+
+    IMAGE is a thin image or an ordinary one, which is then converted for the measurement: a
+    reference, or oci:DIR[:TAG]. ARGUMENTS replace the image's command. Each start has a
+    containerd, caches and snapshotters of its own, behind one line; nothing of this machine's
+    containerd is touched. Without --ready-…, a container is ready when it has ended with 0.
+
+    Needs root, containerd, ctr and runc.
+    """
+    ready = _ready(ready_line, ready_http, ready_tcp)
+    shaped = parse_link(link) if link else None
+    if alone and against:
+        raise UsageError("--alone and --against exclude each other")
+    wanted = Wanted(
+        image=image,
+        against=() if alone else against or ("overlayfs",),
+        images=_named("--image", images),
+        pulls=_named("--pull", pulls),
+    )
+    measure.check_root()
+    with scratch(scratch_base.absolute()) as place, lineup(wanted, config, place, _say) as found:
+        plan = Plan(
+            image=image,
+            contestants=found.contestants,
+            command=arguments,
+            ready=ready,
+            link=shaped,
+            runs=runs,
+            warm=warm,
+            timeout_s=timeout,
+            hosts_dir=hosts_dir,
+            plain_http=found.plain_http,
+            notes=found.notes,
+        )
+        report = measure.measure_in(place, plan, _say)
+    _show(report)
+    if json_file:
+        results.write(report, json_file)
+
+
+def _ready(line: str | None, http: str | None, tcp: str | None) -> Ready:
+    given = [
+        each
+        for each in (
+            line is not None and Ready("line", line or ""),
+            http is not None and Ready("http", http or ""),
+            tcp is not None and Ready("tcp", tcp or ""),
+        )
+        if each
+    ]
+    if len(given) > 1:
+        raise UsageError("--ready-line, --ready-http and --ready-tcp exclude each other")
+    return given[0] if given else Ready()
+
+
+def _named(option: str, values: Sequence[str]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for name, _, value in pairs:
+        if not name or not value:
+            raise UsageError(f"{option}: give NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _show(report: Report) -> None:
+    console = Console(highlight=False)
+    console = Console(highlight=False, width=max(console.width, TABLE_COLUMNS))
+    what = " ".join([report.image, shlex.join(report.command)]).strip()
+    line = report.link.text if report.link else "unshaped"
+    console.print(f"{what}, link {line}, {len(report.series[0].cold)} starts each", markup=False)
+    for table in tables(report):
+        console.print(table)
+    for note in report.notes:
+        console.print(note, markup=False)
