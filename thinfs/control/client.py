@@ -9,7 +9,7 @@ import msgspec
 
 from thinfs.control.connection import Connections
 from thinfs.control.problems import error_of
-from thinfs.control.values import AttachRequest, Root, Status
+from thinfs.control.values import AttachRequest, Root, Status, Trace
 from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
@@ -78,6 +78,17 @@ class ControlClient:
         # Dots too: "." and ".." are names here, no steps on a path.
         name = quote(holder, safe="").replace(".", "%2E")
         self._send("DELETE", f"/v1/roots/{name}")
+
+    def trace(self, root: str) -> Trace:
+        """What happened to an attached root since it was attached.
+
+        Args:
+            root: its id.
+
+        Raises:
+            MissingError: no such root is attached.
+        """
+        return self._ask("GET", f"/v1/roots/{quote(root, safe='')}/trace", Trace)
 
     def metrics(self) -> str:
         """The daemon's metrics as Prometheus text."""
