@@ -71,19 +71,30 @@ class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[sources]: which repositories this node may read from.
+    """[sources]: which repositories this node may read from, and how.
 
     Attributes:
         allow: repositories that recipes may name: prefixes of URLs, such as
             "https://images.example.org/" or "file:///srv/thinfs/". "file:" addresses below
             [repository] path are always allowed.
         mirrors: repositories that are tried, in this order, before those a recipe names.
+        proxies: HTTP proxies, such as "http://a:3128|http://b:3128;http://c:3128;DIRECT":
+            "|" shares the load, what stands behind ";" is for when all before it have failed.
+            Empty means those of the environment (http_proxy, https_proxy, no_proxy).
         connect_timeout_s: longest wait for a connection.
         timeout_s: longest silence in the middle of an answer.
-        low_speed_bytes_per_s: an answer that is slower for timeout_s counts as silent.
+        proxy_timeout_s: the same through a proxy.
+        low_speed_bytes_per_s: an answer that is slower for that long counts as silent.
+        attempts: how often one way to an object is tried before the next one.
+        proxy_reset_s: how long a proxy that failed is asked after the others.
+        host_reset_s: how long a repository that failed is asked after the others.
+        on_outage: what a reader gets when nothing answers: "eio": an error when read_timeout_s
+            has passed; "wait": an error when outage_timeout_s has passed; "fail_fast": an error
+            as soon as everything has been tried once.
         read_timeout_s: longest time a reader waits for bytes before it gets EIO.
-        attempts: how often one source is tried for one object.
+        outage_timeout_s: the same with on_outage = "wait".
         connections: most connections to one host.
+        background_bytes_per_s: most bytes per second for what no reader waits for; 0: no limit.
         ca_file: PEM file with the authorities that repositories' certificates are checked
             against; empty means the system's.
         client_certificate: PEM file with this node's certificate, for servers that ask for one.
@@ -92,12 +103,19 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     allow: list[str] = msgspec.field(default_factory=list)
     mirrors: list[str] = msgspec.field(default_factory=list)
+    proxies: str = ""
     connect_timeout_s: PositiveSeconds = 5.0
     timeout_s: PositiveSeconds = 10.0
+    proxy_timeout_s: PositiveSeconds = 5.0
     low_speed_bytes_per_s: Count = 1024
+    attempts: Positive = 2
+    proxy_reset_s: PositiveSeconds = 300.0
+    host_reset_s: PositiveSeconds = 1800.0
+    on_outage: Literal["eio", "wait", "fail_fast"] = "eio"
     read_timeout_s: PositiveSeconds = 60.0
-    attempts: Positive = 3
+    outage_timeout_s: PositiveSeconds = 3600.0
     connections: Positive = 16
+    background_bytes_per_s: Count = 0
     ca_file: str = ""
     client_certificate: str = ""
     client_key: str = ""

@@ -76,6 +76,28 @@ class CacheStatus(msgspec.Struct, frozen=True):
     evictions: int
 
 
+class CircuitStatus(msgspec.Struct, frozen=True):
+    """One repository or proxy that the daemon has asked.
+
+    Attributes:
+        kind: ``repository`` or ``proxy``.
+        address: its URL, without a password; ``DIRECT`` for no proxy.
+        ok: whether it answered when it was asked last.
+        failures: how often all attempts have failed since the daemon started.
+        failed_for_s: since when it does not answer; 0 when it does.
+        next_try_s: until it is preferred again; others are asked first so long.
+        error: the last failure; empty when it answers.
+    """
+
+    kind: str
+    address: str
+    ok: bool
+    failures: int
+    failed_for_s: float
+    next_try_s: float
+    error: str
+
+
 class FetchStatus(msgspec.Struct, frozen=True):
     """What came from repositories since the daemon started.
 
@@ -86,6 +108,7 @@ class FetchStatus(msgspec.Struct, frozen=True):
         integrity_errors: answers whose digest was wrong.
         waiting: reads that wait for a fetch now.
         oldest_wait_s: age of the oldest of them, 0 when none waits.
+        circuits: repositories and proxies that have been asked, and whether they answer.
     """
 
     requests: int
@@ -94,6 +117,7 @@ class FetchStatus(msgspec.Struct, frozen=True):
     integrity_errors: int
     waiting: int
     oldest_wait_s: float
+    circuits: list[CircuitStatus] = []
 
 
 class Status(msgspec.Struct, frozen=True):
