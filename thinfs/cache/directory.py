@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from thinfs.atomic import sync_file_system
+from thinfs.cache.attached import AttachedRoots
 from thinfs.cache.notes import Notes
 from thinfs.cache.places import Kind, Places, counted, to_free
 from thinfs.cache.recovery import recover
@@ -26,6 +27,7 @@ from thinfs.cache.state import (
     insert_file,
     open_state,
     store_errors,
+    touch,
     used_bytes,
     victims,
 )
@@ -233,6 +235,9 @@ class NodeCache:
     def make_room(self, db: sqlite3.Connection, needed: int, keep: bytes = b"") -> None:
         """Evict, inside the caller's transaction, until ``needed`` bytes fit.
 
+        The least recently used go first. A content of an attached root counts as used when its
+        turn comes, so it goes only when nothing else can.
+
         A file goes before its row does: what is on the disk is never more than what counts.
         When this process dies in between, the row counts a file that is not there until it
         comes to be the oldest, or the file comes back.
@@ -248,12 +253,16 @@ class NodeCache:
         excess = to_free(used_bytes(db), needed, self.max_bytes, self.low_water)
         if excess <= 0:
             return
-        for kind, digest, size in victims(db, keep):
-            self.remove(db, Kind(kind), digest)
-            self.evictions += 1
-            excess -= size
-            if excess <= 0:
-                return
+        with AttachedRoots.of(db, self.places) as attached:
+            for kind, digest, size in victims(db, keep):
+                if attached.spares(Kind(kind), digest):
+                    touch(db, kind, digest, self.now_ns())
+                    continue
+                self.remove(db, Kind(kind), digest)
+                self.evictions += 1
+                excess -= size
+                if excess <= 0:
+                    return
         if used_bytes(db) + needed > self.max_bytes:
             raise StoreError(
                 f"{self.places.root}: what is in use leaves no room for {needed} bytes"

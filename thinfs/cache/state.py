@@ -119,7 +119,7 @@ def used_bytes(db: sqlite3.Connection) -> int:
 def victims(db: sqlite3.Connection, keep: bytes) -> Iterator[tuple[str, bytes, int]]:
     """Files that may be evicted, least recently used first: kind, digest, bytes; but ``keep``.
 
-    The caller deletes what it takes; asking for more goes on with what is left.
+    The caller deletes or touches what it takes; asking for more goes on with what is left.
     """
     while rows := db.execute(
         "SELECT kind, digest, bytes FROM files WHERE NOT EXISTS (SELECT 1 FROM pins"
@@ -128,6 +128,15 @@ def victims(db: sqlite3.Connection, keep: bytes) -> Iterator[tuple[str, bytes, i
         (keep, VICTIMS_AT_ONCE),
     ).fetchall():
         yield from rows
+
+
+def touch(db: sqlite3.Connection, kind: str, digest: bytes, now_ns: int) -> None:
+    """Make a file the most recently used one, behind all that were touched before."""
+    db.execute(
+        "UPDATE files SET last_use_ns = max(?, (SELECT max(last_use_ns) + 1 FROM files))"
+        " WHERE kind = ? AND digest = ?",
+        (now_ns, kind, digest),
+    )
 
 
 def has_file(db: sqlite3.Connection, kind: Kind, digest: bytes) -> bool:
