@@ -273,6 +273,14 @@ class CatalogReader:
         """The number of a content, or ``None``."""
         return position(digest, self._summary.contents, self._content_digest)
 
+    def content_size(self, digest: bytes) -> int | None:
+        """Bytes of a content, or ``None``; sooner told than where they are."""
+        number = self.content_id(digest)
+        if number is None:
+            return None
+        found, size = self._one(_CONTENT, number)
+        return rows.content(found, size, ()).size
+
     def digests_from(self, first: bytes, limit: int) -> list[bytes]:
         """Digests of contents from ``first`` (32 bytes) on, ascending, at most ``limit``."""
         count = self._summary.contents

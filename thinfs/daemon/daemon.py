@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,12 +16,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import thinfs
 from thinfs.cache import metrics as cache_metrics
-from thinfs.cache.root import RootContents
 from thinfs.control import server
 from thinfs.control.values import Status
 from thinfs.daemon.metrics import MountCollector
 from thinfs.daemon.modes import choose
-from thinfs.daemon.node import open_node
+from thinfs.daemon.node import contents_of, open_node
 from thinfs.daemon.plain import the_one_error, until_signal
 from thinfs.errors import StoreError
 from thinfs.fetch import metrics as fetch_metrics
@@ -29,6 +29,7 @@ from thinfs.fs.filesystem import FileSystem
 from thinfs.fs.forest import Forest
 from thinfs.fs.mounting import mounted
 from thinfs.fs.mountpoint import MountOptions, prepare_mountpoint, sweep_dead_mounts
+from thinfs.roots.places import NATIVE_MODE
 from thinfs.roots.probe import WAYS
 from thinfs.roots.records import RootRecords
 from thinfs.roots.roots import Roots
@@ -38,6 +39,7 @@ from thinfs.supervisor.notify import notify
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from catalog.reader import CatalogReader
     from thinfs.config import Config, DaemonConfig
     from thinfs.control.values import Root
     from thinfs.daemon.modes import Choice
@@ -134,13 +136,22 @@ class _Shelf:
         self._filesystem = filesystem
         self._forest = forest
         self._names = names
+        self._shown: set[int] = set()
 
     def show(self, slot: int, root: OpenRoot) -> None:
-        self._forest.plant(self._filesystem, slot, root.id, self._node.served(root))
+        self._shown.add(id(root))
         self._names.attach(root.id, self._node.index(root))
-        self._node.contents.join(root.id, RootContents(root.reader, root.sources))
+        self._node.contents.join(root.id, contents_of(root))
+        root.contents.then(partial(self._plant, slot, root))
+
+    def _plant(self, slot: int, root: OpenRoot, catalog: CatalogReader) -> None:
+        if id(root) not in self._shown:  # the catalog came in the moment of hiding
+            return
+        served = self._node.served(root, catalog)
+        self._forest.plant(self._filesystem, slot, root.id, served)
 
     def hide(self, root: OpenRoot) -> None:
+        self._shown.discard(id(root))
         self._node.contents.leave(root.id)
         self._names.detach(root.id)
         self._filesystem.reopen_contents()
@@ -184,7 +195,8 @@ async def _roots(
     Gives them, and the records of those whose catalogs must be fetched first.
     """
     records = await trio.to_thread.run_sync(RootRecords, Path(config.daemon.state))
-    roots = Roots(node.opener, records, shelf, choice.places)
+    opener = node.openers(choice.mode == NATIVE_MODE)
+    roots = Roots(opener, records, shelf, choice.places)
     try:
         yield roots, await roots.restore()
     finally:

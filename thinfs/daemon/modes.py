@@ -13,9 +13,10 @@ import trio
 from catalog.reader import CatalogReader
 from thinfs.cache.catalogs import CatalogStore
 from thinfs.cache.places import Kind
-from thinfs.errors import StoreError
+from thinfs.daemon.node import contents_of
+from thinfs.errors import FormatError, StoreError
 from thinfs.fs.forest import CONTENTS, TREES
-from thinfs.roots.kernel import usable_path
+from thinfs.roots.kernel import Backing, usable_path
 from thinfs.roots.metadata import MetadataImages
 from thinfs.roots.places import (
     NATIVE_MODE,
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from thinfs.cache.contents import ContentStore
     from thinfs.daemon.node import Node
+    from thinfs.roots.opening import OpenRoot
     from thinfs.roots.places import Places
     from thinfs.roots.probe import Ability
 
@@ -51,6 +54,30 @@ class Choice:
     mode: str
     reason: str
     places: Places
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePieces:
+    """Metadata images in the mount: see :class:`thinfs.roots.metadata.Pieces`."""
+
+    store: ContentStore
+    folder: Path
+
+    async def head(self, root: OpenRoot, length: int, /) -> bytes:
+        """The first bytes, read past the mount: nothing is cached in the kernel if they are bad."""
+        number = root.contents.number(root.contents.metadata)
+        if number is None:
+            raise FormatError("there is no boot record")
+        body = self.store.open(contents_of(root), number)
+        try:
+            return await body.read(0, length)
+        finally:
+            body.close()
+
+    def path(self, root: OpenRoot, /) -> Path:
+        """Its name among the contents."""
+        name = root.contents.metadata.hex()
+        return self.folder / name[:2] / name
 
 
 async def choose(node: Node, root_mode: str, mountpoint: Path, ways: Sequence[Ability]) -> Choice:
@@ -84,7 +111,13 @@ async def choose(node: Node, root_mode: str, mountpoint: Path, ways: Sequence[Ab
     log.info("roots are served natively: %s", ability)
     layers = NativeLayers(folder, node.cache.places.contents, mountpoint / CONTENTS, ability)
     store = CatalogStore(node.cache, node.contents.disk, node.fetcher, Kind.METADATA)
-    images = MetadataImages(store, node.cache.scratch, CatalogReader.open)
+    pieces = ImagePieces(node.contents, mountpoint / CONTENTS)
+    images = MetadataImages(
+        store,
+        node.cache.scratch,
+        CatalogReader.open,
+        pieces if ability.backing is Backing.FILE else None,
+    )
     otherwise = None if root_mode == "native" else trees
     return Choice(
         NATIVE_MODE, f"this kernel can ({ability})", NativePlaces(layers, images, otherwise)

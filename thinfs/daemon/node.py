@@ -12,52 +12,26 @@ from typing import TYPE_CHECKING
 import trio
 
 from catalog.reader import CatalogReader
-from thinfs.cache.catalogs import CatalogStore, kept_catalog
+from thinfs.cache.catalogs import CatalogStore
 from thinfs.cache.contents import Body, ContentStore, RootContents
 from thinfs.cache.directory import NodeCache
+from thinfs.cache.places import Kind
 from thinfs.errors import FormatError, StoreError
 from thinfs.fetch.fetcher import Fetcher
 from thinfs.fs.filesystem import Served
 from thinfs.roots.opening import RootOpener, SourcePool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable
 
     from thinfs.config import CacheConfig, Config
+    from thinfs.roots.contents import RootMap
     from thinfs.roots.opening import OpenRoot
-    from thinfs.store.source import Source
 
 log = logging.getLogger(__name__)
 
 CLEAN_UP_S = 15.0
 """Longest time for writing out and closing connections when a node stops."""
-
-
-class Catalogs:
-    """Catalogs in the node cache, as :class:`thinfs.roots.opening.Catalogs` wants them."""
-
-    def __init__(self, cache: NodeCache, contents: ContentStore, fetcher: Fetcher) -> None:
-        self._cache = cache
-        self._contents = contents
-        self._store = CatalogStore(cache, contents.disk, fetcher)
-
-    async def kept(self, digest: bytes, /) -> Path | None:
-        """The file of a catalog that is here."""
-        return await self._contents.disk.run(partial(kept_catalog, self._cache, digest))
-
-    async def file(
-        self, digest: bytes, size: int, stored_size: int, sources: Sequence[Source], /
-    ) -> Path:
-        """The same; what is not here is fetched."""
-        return await self._store.file(digest, size, stored_size, sources)
-
-    async def release(self, digest: bytes, /) -> None:
-        """Let a catalog go when room is needed."""
-        await self._store.release(digest)
-
-    async def settled(self) -> None:
-        """What has arrived is written out with the help of its root's reader: wait for that."""
-        await self._contents.drain()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +40,31 @@ class RootIndex:
 
     store: ContentStore
     contents: RootContents
-    reader: CatalogReader
+    known: RootMap
 
     def size(self, digest: bytes, /) -> int | None:
-        """Bytes of a content, if the root has it."""
-        number = self.reader.content_id(digest)
-        return None if number is None else self.reader.content(number).size
+        """Bytes of a content, if the root is known to have it."""
+        return self.known.size(digest)
 
     def digests_from(self, first: bytes, limit: int, /) -> list[bytes]:
         """Digests in order."""
-        return self.reader.digests_from(first, limit)
+        return self.known.digests_from(first, limit)
 
     def open(self, digest: bytes, /) -> Body:
         """The body of a content."""
-        number = self.reader.content_id(digest)
+        number = self.known.number(digest)
         if number is None:
             raise FormatError(f"the catalog has no content {digest.hex()} any more")
         return self.store.open(self.contents, number)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the catalog is here."""
+        return self.known.complete
+
+    async def more(self) -> None:
+        """Wait for the catalog."""
+        await self.known.catalog()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +75,32 @@ class Node:
         cache: what this node keeps on disk.
         fetcher: brings objects and catalogs.
         contents: bytes of files.
-        opener: opens roots.
+        openers: gives what opens roots, at once when that is wanted and possible.
     """
 
     cache: NodeCache
     fetcher: Fetcher
     contents: ContentStore
-    opener: RootOpener
+    openers: Callable[[bool], RootOpener]
 
     def index(self, root: OpenRoot) -> RootIndex:
         """The contents of an open root as the file system finds them."""
-        return RootIndex(self.contents, RootContents(root.reader, root.sources), root.reader)
+        return RootIndex(self.contents, contents_of(root), root.contents)
 
-    def served(self, root: OpenRoot) -> Served:
-        """An open root as the file system serves it."""
-        contents = RootContents(root.reader, root.sources)
-        summary = root.reader.summary()
+    def served(self, root: OpenRoot, catalog: CatalogReader) -> Served:
+        """An open root's tree as the file system serves it."""
+        summary = catalog.summary()
         return Served(
-            tree=root.reader,
-            open_body=partial(self.contents.open, contents),
+            tree=catalog,
+            open_body=partial(self.contents.open, contents_of(root)),
             file_bytes=summary.file_bytes,
             inodes=summary.inodes,
         )
+
+
+def contents_of(root: OpenRoot) -> RootContents:
+    """What the cache needs to know of a root."""
+    return RootContents(root.contents, root.sources, root.contents.metadata)
 
 
 @asynccontextmanager
@@ -129,10 +115,23 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         async with trio.open_nursery() as nursery:
             fetcher = Fetcher(nursery, pool.mirrors(), config.sources)
             contents = ContentStore(nursery, cache, fetcher, config.cache)
-            catalogs = Catalogs(cache, contents, fetcher)
-            opener = RootOpener(catalogs, pool, CatalogReader.open)
+            catalogs, boots = (
+                CatalogStore(cache, contents.disk, fetcher, kind)
+                for kind in (Kind.CATALOG, Kind.BOOT)
+            )
+
+            def openers(at_once: bool) -> RootOpener:
+                return RootOpener(
+                    nursery,
+                    catalogs,
+                    boots if at_once else None,
+                    pool,
+                    open_reader=CatalogReader.open,
+                    settled=contents.drain,
+                )
+
             try:
-                yield Node(cache, fetcher, contents, opener)
+                yield Node(cache, fetcher, contents, openers)
             finally:
                 await contents.aclose()
                 nursery.cancel_scope.cancel()

@@ -78,9 +78,9 @@ async def _serve(job: MountJob, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(until_signal, nursery.cancel_scope)
         async with open_node(job.config) as node:
-            root = await node.opener.open(parse_recipe(job.recipe.encode()))
+            root = await node.openers(False).open(parse_recipe(job.recipe.encode()))
             assert root is not None
-            filesystem = FileSystem(node.served(root))
+            filesystem = FileSystem(node.served(root, await root.contents.catalog()))
             options = MountOptions(read_ahead_kib=job.config.daemon.read_ahead_kib)
             async with mounted(filesystem, Path(job.mountpoint), options) as serving:
                 ready()

@@ -90,7 +90,7 @@ class Adapter(pyfuse3.Operations):
     @_answers
     async def lookup(self, parent: int, name: bytes, _ctx: Any) -> pyfuse3.EntryAttributes:
         """A name's attributes, or the lasting answer that there is no such name."""
-        found = self._fs.lookup(parent, name)
+        found = await self._fs.find(parent, name)
         if found is None:
             return self._absent(parent)
         return self._entry(parent, *found)
@@ -98,6 +98,7 @@ class Adapter(pyfuse3.Operations):
     @_answers
     async def getattr(self, inode: int, _ctx: Any) -> pyfuse3.EntryAttributes:
         """An inode's attributes."""
+        await self._fs.recall(inode)
         return self._entry(inode, inode, self._fs.node(inode))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -115,6 +116,7 @@ class Adapter(pyfuse3.Operations):
         """Open a file for reading; its handle is its inode number."""
         if flags & _WRITING:
             raise pyfuse3.FUSEError(errno.EROFS)
+        await self._fs.recall(inode)
         self._fs.open(inode)
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 

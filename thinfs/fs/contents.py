@@ -17,8 +17,10 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+import trio
+
 from catalog.model import DIGEST_BYTES, Node
-from thinfs.errors import IntegrityError
+from thinfs.errors import IntegrityError, ThinfsError
 from thinfs.fs.errnos import StaleInode
 
 if TYPE_CHECKING:
@@ -53,6 +55,15 @@ class ContentIndex(Protocol):
         """The body of a content that the root has; must not wait."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether the root knows all of its contents."""
+        ...
+
+    async def more(self) -> None:
+        """Wait until it does; raises :class:`~thinfs.errors.ThinfsError` if that fails."""
+        ...
+
 
 @dataclass(slots=True)
 class _Known:
@@ -61,11 +72,13 @@ class _Known:
     Attributes:
         digest: of the content.
         size: of the content.
+        index: of a root that has it; ``None`` when that root is gone.
         lookups: answers that named it and that the kernel has not taken back.
     """
 
     digest: bytes
     size: int
+    index: ContentIndex | None
     lookups: int = 0
 
 
@@ -89,10 +102,13 @@ class ContentNames:
 
     def detach(self, root_id: str) -> None:
         """Find them no longer; whoever does this has the bodies of contents closed."""
-        self._roots.pop(root_id, None)
+        gone = self._roots.pop(root_id, None)
+        for known in self._known.values():
+            if known.index is gone:
+                known.index = None
 
     def lookup(self, digest: bytes) -> Node | None:
-        """Attributes of a content of any attached root; the caller tells the kernel its number.
+        """Attributes of a content that is known; the caller tells the kernel its number.
 
         Raises:
             IntegrityError: another content has the same number.
@@ -104,13 +120,61 @@ class ContentNames:
             if found is None:
                 return None
             self._refuse_namesakes(number, digest)
-            known = self._known[number] = _Known(digest, found[1])
+            index, size = found
+            known = self._known[number] = _Known(digest, size, index)
         elif known.digest != digest:
             raise _namesakes(number, known.digest, digest)
-        elif self._having(digest) is None:
+        elif self._index(known) is None:
             return None
         known.lookups += 1
         return self._node(number, known.size)
+
+    async def find(self, digest: bytes) -> Node | None:
+        """The same, when those roots have been waited for that do not know all contents yet.
+
+        Raises:
+            IntegrityError: as :meth:`lookup`.
+            ThinfsError: what is missing could not be had.
+        """
+        while (found := self.lookup(digest)) is None and await self._learned():
+            pass
+        return found
+
+    async def recall(self, inode: int) -> None:
+        """Wait until it is known which content a number is that an earlier process gave out.
+
+        Raises:
+            IntegrityError: it cannot be told which of two contents this number was.
+            ThinfsError: what is missing could not be had.
+        """
+        if inode in self._known:
+            return
+        while not self._namesakes(inode, self._roots.values()) and await self._learned():
+            pass
+
+    async def _learned(self) -> bool:
+        """Wait until one more root knows all of its contents; whether there was any to wait for.
+
+        Raises:
+            ThinfsError: none of them does.
+        """
+        ignorant = [index for index in self._roots.values() if not index.complete]
+        failures: list[ThinfsError] = []
+
+        async def learn(index: ContentIndex) -> None:
+            try:
+                await index.more()
+            except ThinfsError as error:
+                failures.append(error)
+            else:
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for index in ignorant:
+                nursery.start_soon(learn, index)
+        if failures and len(failures) == len(ignorant):
+            raise failures[0]
+        return bool(ignorant)
 
     def forget(self, inode: int, lookups: int) -> None:
         """The kernel takes back so many answers that named a number."""
@@ -127,19 +191,26 @@ class ContentNames:
             StaleInode: no attached root has it.
             IntegrityError: it cannot be told which of two contents this number was.
         """
-        _, size = self._found(inode)
-        return self._node(inode, size)
+        return self._node(inode, self._found(inode).size)
 
     def open(self, inode: int) -> Body:
         """The body of a content; raises as :meth:`node`."""
-        index, _ = self._found(inode)
-        return index.open(self._digest(inode))
+        known = self._found(inode)
+        assert known.index is not None
+        return known.index.open(known.digest)
 
-    def _found(self, inode: int) -> tuple[ContentIndex, int]:
-        found = self._having(self._digest(inode))
-        if found is None:
+    def _found(self, inode: int) -> _Known:
+        """A number that leads to a content of an attached root."""
+        known = self._known.get(inode) or self._inherited(inode)
+        if self._index(known) is None:
             raise StaleInode(f"content {inode:#x} belongs to a root that is not attached")
-        return found
+        return known
+
+    def _index(self, known: _Known) -> ContentIndex | None:
+        if known.index is None:
+            found = self._having(known.digest)
+            known.index = None if found is None else found[0]
+        return known.index
 
     def _having(self, digest: bytes) -> tuple[ContentIndex, int] | None:
         for index in self._roots.values():
@@ -148,16 +219,17 @@ class ContentNames:
                 return index, size
         return None
 
-    def _digest(self, inode: int) -> bytes:
-        known = self._known.get(inode)
-        if known is not None:
-            return known.digest
+    def _inherited(self, inode: int) -> _Known:
+        """A number that an earlier process has given out."""
         found = self._namesakes(inode, self._roots.values())
         if not found:
             raise StaleInode(f"content {inode:#x} belongs to a root that is not attached")
         if len(found) > 1:
             raise _namesakes(inode, *sorted(found)[:_SEVERAL])
-        return found.pop()
+        digest = found.pop()
+        index, size = self._having(digest) or (None, 0)
+        known = self._known[inode] = _Known(digest, size, index)
+        return known
 
     def _refuse_namesakes(self, number: int, digest: bytes) -> None:
         """Before the kernel hears of a number it may know already, from an earlier process."""

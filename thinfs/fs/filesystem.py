@@ -6,7 +6,7 @@ number given out before; those of contents come from their digests (:mod:`thinfs
 File handles are inode numbers for the same reason. The tree in slot 0
 is the mount's own: number 1 there is the mountpoint. It may hold numbers of other slots.
 
-Nothing here waits but :meth:`FileSystem.read`; names and attributes come from local catalogs.
+What waits is a coroutine; names and attributes of trees come from local catalogs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from thinfs.fs.contents import NUMBER_BITS, ContentNames, is_content
 from thinfs.fs.errnos import NotALink, NotRegular, StaleInode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from catalog.model import DirEntry, Node, Xattrs
 
@@ -90,6 +90,7 @@ class Served:
             the kernel may keep it.
         growing: numbers of directories in which a name, once found, stays what it is, while a
             missing one may come.
+        grown: looks a name up in one of those; may wait.
         file_bytes: sum of the sizes of all files, for ``statfs``.
         inodes: how many there are, for ``statfs``.
     """
@@ -98,6 +99,7 @@ class Served:
     open_body: Callable[[int], Body]
     changing: frozenset[int] = frozenset()
     growing: frozenset[int] = frozenset()
+    grown: Callable[[int, bytes], Awaitable[Node | None]] | None = None
     file_bytes: int = 0
     inodes: int = 0
 
@@ -146,6 +148,8 @@ class FileSystem:
         self._slots = {0: top}
         self._changing = top.changing
         self._unsure = top.changing | top.growing
+        self._growing = top.growing
+        self._grown = top.grown
         self._contents = contents or ContentNames()
         self._handles: dict[int, int] = {}
         self._bodies: dict[int, Body] = {}
@@ -205,6 +209,26 @@ class FileSystem:
         node = self._served(parent).tree.lookup(parent & _NUMBER, name)
         return None if node is None else (_inode(parent, node), node)
 
+    async def find(self, parent: int, name: bytes) -> tuple[int, Node] | None:
+        """The same in any directory: in those that grow it may have to wait for what is there.
+
+        Raises:
+            ThinfsError: it could not be had.
+        """
+        if parent not in self._growing or self._grown is None:
+            return self.lookup(parent, name)
+        node = await self._grown(parent, name)
+        return None if node is None else (_inode(parent, node), node)
+
+    async def recall(self, inode: int) -> None:
+        """Wait until it is known what a number of an earlier process stands for, if it is one.
+
+        Raises:
+            ThinfsError: it could not be had.
+        """
+        if is_content(inode):
+            await self._contents.recall(inode)
+
     def readdir(self, inode: int, after: int, limit: int) -> list[Name]:
         """At most ``limit`` names of a directory behind the cookie ``after`` (0: the start).
 
@@ -238,7 +262,7 @@ class FileSystem:
 
     def xattrs(self, inode: int) -> Xattrs:
         """Extended attributes but those that overlayfs would obey."""
-        if not self.node(inode).has_xattrs:
+        if is_content(inode) or not self.node(inode).has_xattrs:
             return ()
         found = self._served(inode).tree.xattrs(inode & _NUMBER)
         return tuple(xattr for xattr in found if not xattr[0].startswith(OVERLAY_XATTRS))
@@ -271,6 +295,9 @@ class FileSystem:
         """
         self._fail_again(inode, offset)
         body = self._bodies.get(inode)
+        if body is None:
+            await self.recall(inode)
+            body = self._bodies.get(inode)
         if body is None:
             body = self._bodies[inode] = self._open_body(inode)
         try:

@@ -55,7 +55,14 @@ class Forest:
     def served(self) -> Served:
         """This tree for :class:`thinfs.fs.filesystem.FileSystem`."""
         changing, growing = frozenset({_TREES_INO}), frozenset(_FANS)
-        return Served(self, _no_body, changing=changing, growing=growing, inodes=3 + len(_FANS))
+        return Served(
+            self,
+            _no_body,
+            changing=changing,
+            growing=growing,
+            grown=self._content,
+            inodes=3 + len(_FANS),
+        )
 
     def plant(self, filesystem: FileSystem, slot: int, name: str, served: Served) -> None:
         """Show a tree's root as ``/trees/<name>``."""
@@ -74,19 +81,13 @@ class Forest:
         return self._directory(ino) if is_ours else None
 
     def lookup(self, parent: int, name: bytes, /) -> Node | None:
-        """A directory, a tree's root in ``/trees``, a content by its digest.
-
-        Raises:
-            MissingError: no tree has a content with this digest.
-        """
+        """A directory, or a tree's root in ``/trees``."""
         if parent == ROOT_INO:
             ino = {b"trees": _TREES_INO, b"contents": _CONTENTS_INO}.get(name)
             return None if ino is None else self._directory(ino)
         if parent == _CONTENTS_INO:
             fan = _HEX_BYTE.match(name)
             return None if fan is None else self._directory(_FANS_INO + int(name, 16))
-        if parent in _FANS:
-            return self._content(parent - _FANS_INO, name)
         planted = self._planted.get(name)
         return None if planted is None else _root(*planted)
 
@@ -116,10 +117,16 @@ class Forest:
         """No directory has any."""
         return ()
 
-    def _content(self, fan: int, name: bytes) -> Node | None:
-        if not _HEX_DIGEST.match(name) or int(name[:2], 16) != fan:
+    async def _content(self, directory: int, name: bytes) -> Node | None:
+        """A content by its digest.
+
+        Raises:
+            MissingError: no root has a content with this digest.
+            ThinfsError: it is not known yet, and what would tell could not be had.
+        """
+        if not _HEX_DIGEST.match(name) or int(name[:2], 16) != directory - _FANS_INO:
             return None
-        node = self._contents.lookup(bytes.fromhex(name.decode()))
+        node = await self._contents.find(bytes.fromhex(name.decode()))
         if node is None:
             raise MissingError(f"no attached root has content {name.decode()}")
         return node

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
 
 from catalog.errors import CatalogError
 from catalog.model import TreeKind
-from thinfs.errors import FormatError, UsageError
+from thinfs.errors import FormatError, StoreError, ThinfsError, TransportError, UsageError
+from thinfs.fetch.backoff import FIRST_WAIT_S, wait_s
+from thinfs.fetch.gate import Priority
+from thinfs.roots.boot import BootContents
+from thinfs.roots.contents import RootMap
 from thinfs.store.allow import allowed_address
+from thinfs.store.boot import parse_boot
 from thinfs.store.layout import raw_digest
 from thinfs.store.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from catalog.reader import CatalogReader
     from thinfs.config import RepositoryConfig, SourcesConfig
-    from thinfs.oci.recipe import BlobRef, Recipe, RecipeExtension
+    from thinfs.oci.recipe import BlobRef, Recipe, RecipeExtension, RecipeRoot
     from thinfs.store.source import Source
 
 log = logging.getLogger(__name__)
@@ -27,26 +36,35 @@ log = logging.getLogger(__name__)
 ID_DIGITS: Final = 16
 """Hex digits of a catalog's digest that name its root in paths."""
 
+BOOT_WITHIN_S: Final = 2.0
+"""Longest wait for the boot record of a root whose catalog is here."""
 
-class Catalogs(Protocol):
-    """Verified catalogs on this node's disk; those in use are not evicted."""
+
+class Files(Protocol):
+    """Verified files of one kind on this node's disk; those in use are not evicted."""
 
     async def kept(self, digest: bytes, /) -> Path | None:
-        """The file of a catalog that is here; it stays until :meth:`release`."""
+        """A file that is here; it stays until :meth:`release`."""
         ...
 
     async def file(
-        self, digest: bytes, size: int, stored_size: int, sources: Sequence[Source], /
+        self,
+        digest: bytes,
+        size: int,
+        stored_size: int,
+        sources: Sequence[Source],
+        priority: Priority = Priority.DEMAND,
+        /,
     ) -> Path:
         """The same; what is not here is fetched."""
         ...
 
-    async def release(self, digest: bytes, /) -> None:
-        """The catalog may go when room is needed."""
+    def hurry(self, digest: bytes, /) -> None:
+        """Somebody waits for a file that is on its way."""
         ...
 
-    async def settled(self) -> None:
-        """Wait until nobody needs a reader whose files are all closed."""
+    async def release(self, digest: bytes, /) -> None:
+        """The file may go when room is needed."""
         ...
 
 
@@ -58,14 +76,14 @@ class OpenRoot:
         id: names it in paths.
         digest: of its catalog, 32 bytes.
         recipe: what it was made from.
-        reader: its catalog; closed by whoever has this value.
+        contents: what is known of its contents, and its catalog when that is here.
         sources: allowed repositories, in the recipe's order; not owned.
     """
 
     id: str
     digest: bytes
     recipe: Recipe
-    reader: CatalogReader
+    contents: RootMap
     sources: tuple[Source, ...]
 
 
@@ -132,28 +150,53 @@ class SourcePool:
         return self._open[url]
 
 
+@dataclass(slots=True)
+class _Coming:
+    """A catalog on its way: ``ended`` is set when nobody brings it any more."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
 class RootOpener:
     """Opens roots from the cache, or fetches what is missing.
 
+    A root with a boot record is open as soon as that is here; its catalog follows.
+
     Args:
+        nursery: where catalogs are fetched that nobody waits for yet.
         catalogs: where catalogs are kept, and fetched to.
+        boots: the same for boot records; ``None``: roots wait for their catalogs.
         pool: which repositories may be asked.
         open_reader: opens a catalog's file, read-only.
+        settled: waits until nobody needs a catalog whose files are all closed.
     """
 
     def __init__(
-        self, catalogs: Catalogs, pool: SourcePool, open_reader: Callable[[Path], CatalogReader]
+        self,
+        nursery: trio.Nursery,
+        catalogs: Files,
+        boots: Files | None,
+        pool: SourcePool,
+        *,
+        open_reader: Callable[[Path], CatalogReader],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
+        self._nursery = nursery
         self._catalogs = catalogs
+        self._boots = boots
         self._pool = pool
         self._open_reader = open_reader
+        self._settled = settled
+        self._coming: dict[int, _Coming] = {}
 
     async def open(self, recipe: Recipe, *, cached_only: bool = False) -> OpenRoot | None:
-        """Open the merged root of a recipe; its catalog is pinned until :meth:`close`.
+        """Open the merged root of a recipe; what it needs stays here until :meth:`close`.
 
         Args:
             recipe: names catalog and repositories.
-            cached_only: do not fetch: ``None`` when the catalog is not on disk.
+            cached_only: do not wait for the network: ``None`` when neither the catalog nor the
+                boot record is on disk.
 
         Raises:
             UsageError: no repository of the recipe is allowed on this node.
@@ -165,28 +208,139 @@ class RootOpener:
         extension = _extension(recipe)
         digest = catalog_digest(recipe)
         sources = self._pool.allowed(extension.repositories)
-        path = await self._file(extension.root.catalog, digest, sources, cached_only=cached_only)
-        if path is None:
-            return None
+        here = await self._catalogs.kept(digest)
+        boot: BootContents | None = None
         try:
-            reader = self._read(path)
+            boot = await self._boot(extension.root, sources, here=here, cached_only=cached_only)
+            if here is None and boot is None:
+                if cached_only:
+                    return None
+                here = await self._fetched(extension.root.catalog, sources, Priority.DEMAND)
+            root = self._root(recipe, digest, sources, boot, here)
         except BaseException:
-            await self._catalogs.release(digest)
+            await self._release(extension.root)
             raise
-        return OpenRoot(root_id(digest), digest, recipe, reader, sources)
+        if here is None:
+            self._bring_later(root)
+        return root
 
     async def close(self, root: OpenRoot) -> None:
         """Close a root's catalog, whose files nobody reads any more, and let it be evicted."""
-        await self._catalogs.settled()
-        root.reader.close()
-        await self._catalogs.release(root.digest)
+        coming = self._coming.pop(id(root), None)
+        if coming is not None:
+            coming.scope.cancel()
+            await coming.ended.wait()
+        await self._settled()
+        root.contents.close()
+        await self._release(_extension(root.recipe).root)
 
-    async def _file(
-        self, catalog: BlobRef, digest: bytes, sources: Sequence[Source], *, cached_only: bool
-    ) -> Path | None:
-        if cached_only:
-            return await self._catalogs.kept(digest)
-        return await self._catalogs.file(digest, catalog.size, catalog.stored_size, sources)
+    def _root(
+        self,
+        recipe: Recipe,
+        digest: bytes,
+        sources: tuple[Source, ...],
+        boot: BootContents | None,
+        catalog: Path | None,
+    ) -> OpenRoot:
+        reader = self._read(catalog) if catalog is not None else None
+        return OpenRoot(root_id(digest), digest, recipe, RootMap(boot, reader), sources)
+
+    async def _release(self, root: RecipeRoot) -> None:
+        await self._catalogs.release(raw_digest(root.catalog.digest))
+        if self._boots is not None and root.boot is not None:
+            await self._boots.release(raw_digest(root.boot.digest))
+
+    # Boot records
+
+    async def _boot(
+        self, root: RecipeRoot, sources: Sequence[Source], *, here: Path | None, cached_only: bool
+    ) -> BootContents | None:
+        """The boot record; ``None`` when there is none, or it cannot be had while ``here`` can."""
+        if self._boots is None or root.boot is None or root.metadata is None:
+            return None
+        path = await self._boots.kept(raw_digest(root.boot.digest))
+        if path is None and cached_only:
+            return None
+        try:
+            if path is None:
+                path = await self._boot_file(root.boot, sources, patient=here is None)
+            return await trio.to_thread.run_sync(_read_boot, path, root.metadata)
+        except StoreError:
+            raise
+        except ThinfsError as error:
+            log.info("the boot record cannot be had, the catalog must do: %s", error)
+            return None
+
+    async def _boot_file(self, boot: BlobRef, sources: Sequence[Source], *, patient: bool) -> Path:
+        assert self._boots is not None
+        with trio.move_on_after(math.inf if patient else BOOT_WITHIN_S):
+            return await self._boots.file(
+                raw_digest(boot.digest), boot.size, boot.stored_size, sources, Priority.DEMAND
+            )
+        raise TransportError(f"it did not arrive within {BOOT_WITHIN_S:g} s")
+
+    # Catalogs
+
+    async def _fetched(
+        self, catalog: BlobRef, sources: Sequence[Source], priority: Priority
+    ) -> Path:
+        digest = raw_digest(catalog.digest)
+        return await self._catalogs.file(
+            digest, catalog.size, catalog.stored_size, sources, priority
+        )
+
+    def _bring_later(self, root: OpenRoot) -> None:
+        coming = self._coming[id(root)] = _Coming()
+        self._nursery.start_soon(self._bring, root, coming)
+
+    async def _bring(self, root: OpenRoot, coming: _Coming) -> None:
+        """Fetch a root's catalog, again and again until it is here."""
+        failures = 0
+        try:
+            with coming.scope:
+                while not await self._attempt(root):
+                    failures += 1
+                    with trio.move_on_after(wait_s(failures, 1.0)):
+                        await trio.sleep(FIRST_WAIT_S)
+                        await root.contents.wanted.wait()
+        finally:
+            coming.ended.set()
+
+    async def _attempt(self, root: OpenRoot) -> bool:
+        """Get the catalog, urgently once somebody waits for it; says whether it is here."""
+        assert root.contents.boot is not None
+        # Without a profile nothing is known but the metadata: the first file waits for it.
+        soon = Priority.BACKGROUND if root.contents.boot.names_contents else Priority.DEMAND
+        catalog = _extension(root.recipe).root.catalog
+        try:
+            async with self._hurried(root):
+                path = await self._fetched(catalog, root.sources, soon)
+            root.contents.learn(self._read(path))
+        except ThinfsError as error:
+            log.warning("root %s: its catalog cannot be had yet: %s", root.id, error)
+            root.contents.fail(error)
+            return False
+        except Exception as error:
+            # Other roots are served by the same process.
+            log.exception("root %s: its catalog cannot be had", root.id)
+            root.contents.fail(StoreError(f"its catalog cannot be had: {error!r}"))
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _hurried(self, root: OpenRoot) -> AsyncIterator[None]:
+        """Within the block a root's catalog becomes urgent when somebody waits for it."""
+        scope = trio.CancelScope()
+        self._nursery.start_soon(self._hurry, root, scope)
+        try:
+            yield
+        finally:
+            scope.cancel()
+
+    async def _hurry(self, root: OpenRoot, scope: trio.CancelScope) -> None:
+        with scope:
+            await root.contents.wanted.wait()
+            self._catalogs.hurry(root.digest)
 
     def _read(self, path: Path) -> CatalogReader:
         try:
@@ -197,6 +351,18 @@ class RootOpener:
             reader.close()
             raise FormatError(f"catalog {path.name} is of one layer, not of a merged root")
         return reader
+
+
+def _read_boot(path: Path, metadata: BlobRef) -> BootContents:
+    """Read a boot record, whose digest is verified, in a thread."""
+    try:
+        record = parse_boot(path.read_bytes(), f"boot record {path.name}")
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    named = (raw_digest(metadata.digest).hex(), metadata.size)
+    if (record.metadata.digest, record.metadata.size) != named:
+        raise FormatError(f"boot record {path.name} is of another metadata image")
+    return BootContents(record)
 
 
 def _extension(recipe: Recipe) -> RecipeExtension:

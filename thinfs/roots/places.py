@@ -72,7 +72,12 @@ class TreePlaces:
         self._trees = trees
 
     async def place(self, root: OpenRoot, /) -> Place:
-        """Tell where the root is already."""
+        """Tell where the root is; it is there as soon as its catalog is.
+
+        Raises:
+            ThinfsError: the catalog cannot be had.
+        """
+        await root.contents.catalog()
         directory = str(self._trees / root.id)
         return Place(TREE_MODE, directory, directory)
 
@@ -242,6 +247,15 @@ class NativePlaces:
 
     async def _place(self, root: OpenRoot) -> Place:
         image = await self._images.get(root)
+        try:
+            return await self._mounted(root, image)
+        except StoreError as error:
+            if not image.in_pieces:
+                raise
+            log.info("root %s: all of its metadata image is fetched: %s", root.id, error)
+        return await self._mounted(root, await self._images.get(root, whole=True))
+
+    async def _mounted(self, root: OpenRoot, image: Image) -> Place:
         try:
             place = await trio.to_thread.run_sync(partial(self._mounts.mount, root.id, image.path))
         except BaseException:

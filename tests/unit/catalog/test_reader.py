@@ -107,11 +107,13 @@ def test_every_content_is_found_by_its_digest(reader: CatalogReader) -> None:
     for number, content in contents:
         assert reader.content_id(content.digest) == number
         assert reader.content(number) == content
+        assert reader.content_size(content.digest) == content.size
     assert {content.digest for _, content in contents} == {
         hashlib.sha256(number).digest() for number in NUMBERS
     }
     assert reader.content_id(b"\0" * 32) is None
     assert reader.content_id(b"\xff" * 32) is None
+    assert reader.content_size(bytes(32)) is None
     with pytest.raises(DamagedCatalog):
         reader.content(2501)
 

@@ -4,8 +4,10 @@ import hashlib
 from dataclasses import dataclass
 
 import pytest
+import trio
+import trio.testing
 
-from thinfs.errors import IntegrityError, MissingError
+from thinfs.errors import IntegrityError, MissingError, ThinfsError, TransportError
 from thinfs.fs.contents import ContentNames, first_digest, inode_number, is_content
 from thinfs.fs.errnos import StaleInode
 from thinfs.fs.filesystem import FileSystem
@@ -35,6 +37,9 @@ class FakeRoot:
     def __init__(self, *bodies: bytes, **digests: bytes) -> None:
         self.bodies = {sha256(body): body for body in bodies}
         self.bodies |= {digest: name.encode() for name, digest in digests.items()}
+        self.later: dict[bytes, bytes] = {}
+        self.coming: trio.Event | None = None
+        self.failure: ThinfsError | None = None
 
     def size(self, digest: bytes, /) -> int | None:
         return len(self.bodies[digest]) if digest in self.bodies else None
@@ -44,6 +49,25 @@ class FakeRoot:
 
     def open(self, digest: bytes, /) -> FakeBody:
         return FakeBody(self.bodies[digest])
+
+    @property
+    def complete(self) -> bool:
+        return self.coming is None
+
+    async def more(self) -> None:
+        """Wait for what is coming."""
+        assert self.coming is not None
+        await self.coming.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.coming = None
+        self.bodies |= self.later
+
+    def expecting(self, *bodies: bytes) -> FakeRoot:
+        """Let it have more contents, but only when ``coming`` is set."""
+        self.coming = trio.Event()
+        self.later = {sha256(body): body for body in bodies}
+        return self
 
 
 @pytest.fixture
@@ -64,10 +88,10 @@ def detach(mount: FileSystem, names: ContentNames, root: str) -> None:
     mount.reopen_contents()
 
 
-def find(mount: FileSystem, body: bytes) -> int:
+async def find(mount: FileSystem, body: bytes) -> int:
     name = sha256(body).hex().encode()
     fan = directory(mount, name[:2])
-    found = mount.lookup(fan, name)
+    found = await mount.find(fan, name)
     assert found is not None
     inode, node = found
     assert (node.mode, node.size) == (0o100444, len(body))
@@ -85,16 +109,16 @@ def directory(mount: FileSystem, fan: bytes) -> int:
 
 async def test_contents_of_all_roots_are_found_by_digest(mount: FileSystem) -> None:
     for body in (b"x", b"y", b"common"):
-        inode = find(mount, body)
+        inode = await find(mount, body)
         assert mount.node(inode).size == len(body)
         mount.open(inode)
         assert await mount.read(inode, 1, 100) == body[1:]
         mount.release(inode)
 
 
-def test_a_number_follows_from_the_digest_alone(mount: FileSystem) -> None:
+async def test_a_number_follows_from_the_digest_alone(mount: FileSystem) -> None:
     for body in (b"x", b"y", b"common"):
-        assert find(mount, body) == inode_number(sha256(body))
+        assert await find(mount, body) == inode_number(sha256(body))
     assert inode_number(b"\xff" * 32) == (1 << 63) - 1
     assert inode_number(bytes(32)) == 1 << 62
 
@@ -112,7 +136,7 @@ def test_the_first_digest_of_a_number_is_the_smallest_that_has_it() -> None:
 async def test_a_number_goes_on_when_another_root_has_the_content(
     mount: FileSystem, names: ContentNames
 ) -> None:
-    inode = find(mount, b"common")
+    inode = await find(mount, b"common")
     mount.open(inode)
     assert await mount.read(inode, 0, 3) == b"com"
     detach(mount, names, "one")
@@ -162,12 +186,12 @@ def test_a_number_of_an_earlier_process_that_two_contents_have_is_refused() -> N
         names.lookup(one)
 
 
-def test_what_the_kernel_has_forgotten_is_not_remembered(
+async def test_what_the_kernel_has_forgotten_is_not_remembered(
     mount: FileSystem, names: ContentNames
 ) -> None:
     one, other = sha256(b"x"), sha256(b"x")[:8] + bytes(24)
-    inode = find(mount, b"x")
-    assert find(mount, b"x") == inode
+    inode = await find(mount, b"x")
+    assert await find(mount, b"x") == inode
     names.attach("three", FakeRoot(other=other))
     mount.forget(inode, 1)
     with pytest.raises(IntegrityError):
@@ -179,15 +203,17 @@ def test_what_the_kernel_has_forgotten_is_not_remembered(
     mount.forget(12345, 1)
 
 
-def test_a_digest_that_no_root_has_is_an_error_and_not_a_missing_file(mount: FileSystem) -> None:
+async def test_a_digest_that_no_root_has_is_an_error_and_not_a_missing_file(
+    mount: FileSystem,
+) -> None:
     name = sha256(b"unknown").hex().encode()
     with pytest.raises(MissingError, match="no attached root has content"):
-        mount.lookup(directory(mount, name[:2]), name)
+        await mount.find(directory(mount, name[:2]), name)
 
 
 @pytest.mark.parametrize("name", [b"0" * 63, b"0" * 65, b"G" * 64, b"0" * 64 + b"\n", b"11" * 32])
-def test_what_is_no_digest_of_its_folder_is_not_there(mount: FileSystem, name: bytes) -> None:
-    assert mount.lookup(directory(mount, b"00"), name) is None
+async def test_what_is_no_digest_of_its_folder_is_not_there(mount: FileSystem, name: bytes) -> None:
+    assert await mount.find(directory(mount, b"00"), name) is None
 
 
 def test_found_names_last_and_missing_ones_do_not(mount: FileSystem) -> None:
@@ -196,3 +222,57 @@ def test_found_names_last_and_missing_ones_do_not(mount: FileSystem) -> None:
     assert not mount.absence_lasts(fan)
     assert mount.absence_lasts(1)
     assert mount.readdir(fan, 2, 10) == []
+
+
+async def test_a_content_that_is_not_known_yet_is_waited_for() -> None:
+    names = ContentNames()
+    slow, slower = FakeRoot(b"x").expecting(b"y"), FakeRoot().expecting(b"z")
+    names.attach("slow", slow)
+    names.attach("slower", slower)
+    assert await names.find(sha256(b"x")) is not None  # nothing is waited for
+    found: list[object] = []
+
+    async def look() -> None:
+        found.append(await names.find(sha256(b"y")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await trio.testing.wait_all_tasks_blocked()
+        assert found == []
+        assert slow.coming is not None
+        slow.coming.set()
+    [node] = found
+    assert node is not None
+    assert slower.coming is not None
+    slower.coming.set()
+    assert await names.find(sha256(b"in no root")) is None
+
+
+async def test_a_number_of_an_earlier_process_is_waited_for() -> None:
+    names = ContentNames(inherits=True)
+    root = FakeRoot().expecting(b"y")
+    names.attach("one", root)
+    mount = FileSystem(Forest(0, names).served(), contents=names)
+    inode = inode_number(sha256(b"y"))
+
+    async def let_it_come() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        assert root.coming is not None
+        root.coming.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_it_come)
+        assert await mount.read(inode, 0, 9) == b"y"
+    mount.release(inode)
+
+
+async def test_what_would_tell_and_cannot_be_had_is_an_error_and_not_a_missing_file() -> None:
+    names = ContentNames()
+    root = FakeRoot(b"x").expecting(b"y")
+    root.failure = TransportError("no repository answers")
+    names.attach("one", root)
+    assert root.coming is not None
+    root.coming.set()
+    with pytest.raises(TransportError):
+        await names.find(sha256(b"y"))
+    assert await names.find(sha256(b"x")) is not None

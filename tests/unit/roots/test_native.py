@@ -17,6 +17,7 @@ from catalog.reader import CatalogReader
 from tests.support.catalogs import directory, file, write_layer
 from thinfs.errors import FormatError, MissingError, StoreError, ThinfsError
 from thinfs.oci.recipe import BlobRef, Recipe, RecipeExtension, RecipeRoot
+from thinfs.roots.contents import RootMap
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
 from thinfs.roots.metadata import FETCH_WITHIN_S, MetadataImages
 from thinfs.roots.opening import OpenRoot
@@ -57,6 +58,12 @@ class FakeImages:
             raise MissingError("no repository has it")
         assert size == len(self.published[digest])
         return self._keep(digest, self.published[digest])
+
+    async def kept(self, digest: bytes, /) -> Path | None:
+        return None
+
+    async def pin(self, digest: bytes, /) -> None:
+        self.pinned.append(digest)
 
     async def adopt(self, digest: bytes, made: Path, /) -> Path:
         return self._keep(digest, made.read_bytes())
@@ -105,7 +112,12 @@ def open_root(reader: CatalogReader, image: bytes | None) -> OpenRoot:
         metadata = BlobRef(digest=digest, size=len(image), stored_size=5)
     made = RecipeRoot(chain_id="sha256:" + "0" * 64, catalog=blob, metadata=metadata)
     recipe = Recipe("1.0", "test/image:1", [], RecipeExtension(["file:///r"], made))
-    return OpenRoot("a" * 16, b"a" * 32, recipe, reader, ())
+    return OpenRoot("a" * 16, b"a" * 32, recipe, RootMap(catalog=reader), ())
+
+
+def catalog(root: OpenRoot) -> CatalogReader:
+    assert root.contents.known is not None
+    return root.contents.known
 
 
 async def test_a_published_image_is_fetched(
@@ -137,7 +149,7 @@ async def test_nobody_waits_long_for_a_published_image(
 async def test_an_image_that_cannot_be_had_is_rendered(
     images: FakeImages, getter: MetadataImages, root: OpenRoot, rendered: bytes, named: bool
 ) -> None:
-    asked = root if named else open_root(root.reader, None)
+    asked = root if named else open_root(catalog(root), None)
     image = await getter.get(asked)
     assert image.path.read_bytes() == rendered
     assert images.pinned == [hashlib.sha256(rendered).digest()]
@@ -149,7 +161,7 @@ async def test_a_published_file_that_is_no_image_is_not_used(
 ) -> None:
     wrong = b"no image" * 1000
     images.published[hashlib.sha256(wrong).digest()] = wrong
-    image = await getter.get(open_root(root.reader, wrong))
+    image = await getter.get(open_root(catalog(root), wrong))
     assert image.path.read_bytes() == rendered
     assert images.pinned == [image.digest]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import pytest
@@ -16,6 +16,7 @@ from thinfs.oci.recipe import (
     RecipeRoot,
     render_recipe,
 )
+from thinfs.roots.contents import RootMap
 from thinfs.roots.opening import OpenRoot, catalog_digest, root_id
 from thinfs.roots.places import TreePlaces
 from thinfs.roots.records import RootRecord, RootRecords
@@ -23,6 +24,8 @@ from thinfs.roots.roots import Roots
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from catalog.reader import CatalogReader
 
 
 def recipe_text(digest: str, origin: str = "test/image:1") -> str:
@@ -33,6 +36,9 @@ def recipe_text(digest: str, origin: str = "test/image:1") -> str:
     extension = RecipeExtension(repositories=["file:///r"], root=root)
     return render_recipe(Recipe("1.0", origin, [], extension)).decode()
 
+
+UNREAD = cast("CatalogReader", object())
+"""A catalog that nobody looks into."""
 
 A, B = recipe_text("a" * 64), recipe_text("b" * 64)
 ID_A, ID_B = "a" * 16, "b" * 16
@@ -58,7 +64,7 @@ class FakeOpener:
         if self.gone:
             raise TransportError("no repository answers")
         self.opened.append(root)
-        return OpenRoot(root, digest, recipe, None, ())  # type: ignore[arg-type] # no reader is read
+        return OpenRoot(root, digest, recipe, RootMap(catalog=UNREAD), ())
 
     async def close(self, root: OpenRoot) -> None:
         self.closed.append(root.id)
