@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Final
 import thinfs
 from thinfs.bench import nodes
 from thinfs.bench.containerd import Containerd, pull_argv
+from thinfs.bench.insight import Insight
 from thinfs.bench.network import Network
 from thinfs.bench.observer import Observer
 from thinfs.bench.processes import run
 from thinfs.bench.readiness import Watch
 from thinfs.bench.scratch import kill_marked, scratch, unmount_below
-from thinfs.bench.values import Details, Proxy, Report, Series, Start, Traffic
+from thinfs.bench.values import Proxy, Report, Series, Start, Traffic
 from thinfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from thinfs.bench.nodes import Node
     from thinfs.bench.scratch import Scratch
     from thinfs.bench.values import Contestant, Link, Ready
-    from thinfs.control.values import Status
 
 DEFAULT_RUNS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 300.0
@@ -186,24 +186,27 @@ class _World:
         """Start the container and remove it when it was ready and all is quiet."""
         output = self.containerd.folder / "output"
         output.unlink(missing_ok=True)
-        with Observer(self.network) as observer, self.containerd.events() as events:
+        with contextlib.ExitStack() as stack:
+            observer = stack.enter_context(Observer(self.network))
+            events = stack.enter_context(self.containerd.events())
             observer.settle()
-            before_daemon = self._status()
+            thin = self.node.thin
+            insight = stack.enter_context(Insight(thin)) if thin else None
             before, began = observer.received(), time.time()
             if pull:
                 run(self._pull_argv(), timeout_s=self.plan.timeout_s)
             pulled = time.time()
             watch = self._watch(events, output)
             ready = self._run(watch, output)
-            at_ready, at_ready_daemon = observer.received(), self._status()
+            at_ready = observer.received()
+            if insight:
+                insight.note_ready()
             observer.settle()
+            details = insight.details(began, ready - began) if insight else None
             start = _times(began, pulled, ready, watch.output_at, events)
             self.containerd.end(_CONTAINER)
-            return replace(
-                start,
-                traffic=observer.traffic(began, ready, before, at_ready),
-                details=details(before_daemon, at_ready_daemon, self._status()),
-            )
+            traffic = observer.traffic(began, ready, before, at_ready)
+            return replace(start, traffic=traffic, details=details)
 
     def _watch(self, events: Events, output: Path) -> Watch:
         return Watch(self.plan.ready, self.network.namespace, output, events, _CONTAINER)
@@ -239,9 +242,6 @@ class _World:
             options.append("--plain-http")
         return containerd.ctr_argv("images", "pull", *options, contestant.image)
 
-    def _status(self) -> Status | None:
-        return self.node.control.status() if self.node.control else None
-
 
 def _times(
     began: float, pulled: float, ready: float, output: float | None, events: Events
@@ -256,17 +256,6 @@ def _times(
         ready_s=ready - began,
         traffic=_NOTHING,
         began_unix_s=began,
-    )
-
-
-def details(before: Status | None, ready: Status | None, settled: Status | None) -> Details | None:
-    """What the daemon counted during a start; ``None`` where there is no daemon of ours."""
-    if before is None or ready is None or settled is None:
-        return None
-    return Details(
-        requests=ready.fetch.requests - before.fetch.requests,
-        bytes=ready.fetch.bytes - before.fetch.bytes,
-        settled_bytes=settled.fetch.bytes - before.fetch.bytes,
     )
 
 

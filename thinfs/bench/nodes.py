@@ -29,18 +29,31 @@ _PATHS: Final = frozenset({"path", "mountpoint", "socket", "state"})
 
 
 @dataclass(frozen=True, slots=True)
+class ThinNode:
+    """A daemon of ours.
+
+    Attributes:
+        control: its control API.
+        cache: its cache directory.
+        folder: that its processes are marked with.
+    """
+
+    control: ControlClient
+    cache: Path
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """What runs beside containerd.
 
     Attributes:
         snapshotters: name → socket for containerd's ``proxy_plugins``.
-        control: the daemon's control API; ``None`` where there is no daemon of ours.
-        cache: the daemon's cache directory; ``None`` likewise.
+        thin: the daemon; ``None`` where there is none of ours.
     """
 
     snapshotters: dict[str, Path]
-    control: ControlClient | None = None
-    cache: Path | None = None
+    thin: ThinNode | None = None
 
 
 @contextlib.contextmanager
@@ -80,7 +93,7 @@ def _thin(thin: Thin, name: str, network: Network, folder: Path) -> Iterator[Nod
         process = stack.enter_context(Process(argv, folder=folder, name="snapshotter"))
         process.wait_ready(lambda: accepts(snapshots_socket), "its socket")
         control = stack.enter_context(ControlClient(control_socket, timeout_s=CONTROL_TIMEOUT_S))
-        yield Node({name: snapshots_socket}, control, cache)
+        yield Node({name: snapshots_socket}, ThinNode(control, cache, folder))
 
 
 def configuration(thin: Thin, folder: Path) -> dict[str, dict[str, Any]]:

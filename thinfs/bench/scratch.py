@@ -177,17 +177,17 @@ def _unescape(field: bytes) -> Path:
 
 def kill_marked(folder: Path) -> None:
     """Kill what was started for ``folder`` or a folder in it, and all that this started."""
-    for pid in _marked(folder):
+    for pid in marked(folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(StoreError):
-        wait_until(lambda: not _marked(folder), "processes to end", timeout_s=_END_TIMEOUT_S)
+        wait_until(lambda: not marked(folder), "processes to end", timeout_s=_END_TIMEOUT_S)
 
 
-def _marked(folder: Path) -> list[int]:
+def marked(folder: Path) -> list[int]:
     """Processes that carry the mark of ``folder``, and their descendants (containers)."""
     parents: dict[int, int] = {}
-    marked: set[int] = set()
+    found: set[int] = set()
     value = f"{MARK}={folder}".encode()
     for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
         with contextlib.suppress(OSError):
@@ -196,9 +196,9 @@ def _marked(folder: Path) -> list[int]:
             parents[pid] = int(parent)
             environment = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
             if state != "Z" and any(e == value or e.startswith(value + b"/") for e in environment):
-                marked.add(pid)
-    marked.discard(os.getpid())
-    return [pid for pid in parents if pid in marked or _descends(pid, marked, parents)]
+                found.add(pid)
+    found.discard(os.getpid())
+    return [pid for pid in parents if pid in found or _descends(pid, found, parents)]
 
 
 def _descends(pid: int, ancestors: set[int], parents: dict[int, int]) -> bool:

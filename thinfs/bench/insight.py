@@ -1,0 +1,89 @@
+"""What a daemon of ours knows about a start: counters, trace, and what was read past it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+from thinfs.bench import trace as traces
+from thinfs.bench.layout import objects_of
+from thinfs.bench.opens import Opens
+from thinfs.bench.scratch import marked
+from thinfs.bench.values import Details
+from thinfs.errors import ThinfsError
+
+if TYPE_CHECKING:
+    from thinfs.bench.nodes import ThinNode
+    from thinfs.control.values import FetchStatus, Trace
+
+
+class Insight:
+    """Watches one start of a thin container; a context manager that is entered before it.
+
+    Args:
+        node: whose daemon serves it.
+    """
+
+    def __init__(self, node: ThinNode) -> None:
+        self._node = node
+        self._opens = Opens(node.cache / "contents")
+
+    def __enter__(self) -> Self:
+        self._opens.__enter__()
+        self._before = self._counters()
+        self._ready = self._before
+        self._opened: set[str] | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opens.__exit__()
+
+    def note_ready(self) -> None:
+        """Take the counters, now that the container is ready."""
+        self._ready = self._counters()
+        self._opened = self._opens.collect(marked(self._node.folder))
+
+    def details(self, began_unix_s: float, ready_s: float) -> Details:
+        """All that is known; call it when the line is quiet and the container still there.
+
+        Args:
+            began_unix_s: when the start began.
+            ready_s: seconds until the container was ready.
+        """
+        known = Details(
+            requests=self._ready.requests - self._before.requests,
+            bytes=self._ready.bytes - self._before.bytes,
+            settled_bytes=self._counters().bytes - self._before.bytes,
+        )
+        trace = self._trace()
+        return known if trace is None else self._explained(known, trace, began_unix_s, ready_s)
+
+    def _explained(
+        self, known: Details, trace: Trace, began_unix_s: float, ready_s: float
+    ) -> Details:
+        return Details(
+            requests=known.requests,
+            bytes=known.bytes,
+            settled_bytes=known.settled_bytes,
+            stalled_s=traces.stalled(trace, began_unix_s, ready_s),
+            waits=traces.waits(trace, began_unix_s, ready_s),
+            bars=traces.bars(trace, began_unix_s, ready_s),
+            unread_bytes=self._unread(traces.until(trace, began_unix_s + ready_s)),
+            dropped=trace.dropped,
+        )
+
+    def _unread(self, trace: Trace) -> int | None:
+        if self._opened is None:
+            return None
+        objects = objects_of(self._node.cache, traces.fetched(trace))
+        return traces.unread(trace, objects.pieces, objects.sizes, self._opened)
+
+    def _counters(self) -> FetchStatus:
+        return self._node.control.status().fetch
+
+    def _trace(self) -> Trace | None:
+        """Of the one root that is attached, if there is one and this daemon keeps traces."""
+        for root in self._node.control.roots():
+            with contextlib.suppress(ThinfsError):  # figures are worth more than their story
+                return self._node.control.trace(root.id)
+        return None
