@@ -29,11 +29,14 @@ INTERRUPTED: Final = 130
 
 VERBS: Final = {
     "bench": "Measure how long a container takes to be ready.",
+    "check": "Check a repository: every reference, and every hash.",
     "config": "Show the configuration that is in effect.",
     "convert": "Convert an image so that containers start before it has arrived.",
     "daemon": "Serve all roots of this node.",
+    "gc": "Remove what no image of a repository needs.",
     "install": "Set up containerd and systemd for thinfs.",
     "mount": "Mount an image's root lazily.",
+    "rm": "Take the names of images away from a repository.",
     "serve": "Serve a repository over HTTP.",
     "status": "Show what the daemon serves.",
     "umount": "Unmount what mount has mounted.",
@@ -98,11 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors of ``thinfs.errors`` become one line on stderr and the class' exit code.
     """
     try:
-        group.main(
+        code = group.main(
             args=None if arguments is None else list(arguments),
             prog_name="thinfs",
             standalone_mode=False,
         )
+        return code if isinstance(code, int) else 0  # what a verb gave to click's Exit
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -118,7 +122,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough (`thinfs config show | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
 
 
 if __name__ == "__main__":

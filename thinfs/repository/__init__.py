@@ -1,1 +1,1 @@
-"""Looking after a repository: what is in it, what is damaged, what nobody needs, taking it along."""
+"""Looking after a repository: what is in it, what is damaged, and what nobody needs."""

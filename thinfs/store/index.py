@@ -58,6 +58,19 @@ WHERE c.digest IN ({marks}) ORDER BY c.digest, e.offset
 _FORGET = """
 DELETE FROM extent WHERE content_id = (SELECT id FROM content WHERE digest = ?)
 """
+_LOSE = (
+    "CREATE TEMP TABLE IF NOT EXISTS gone(id INTEGER PRIMARY KEY)",
+    "CREATE TEMP TABLE IF NOT EXISTS lost(id INTEGER PRIMARY KEY)",
+    "DELETE FROM gone",
+    "DELETE FROM lost",
+)
+# A content that lies in an object no more is unknown as a whole: what no extent covers is zero.
+_LOST = (
+    "INSERT INTO lost SELECT DISTINCT content_id FROM extent WHERE object_id IN gone",
+    "DELETE FROM extent WHERE content_id IN lost",
+    "DELETE FROM content WHERE id IN lost",
+    "DELETE FROM object WHERE id IN gone",
+)
 _PLACE = """
 INSERT OR REPLACE INTO extent(content_id, offset, object_id, object_offset, length)
 SELECT c.id, ?, o.id, ?, ? FROM content c, object o WHERE c.digest = ? AND o.digest = ?
@@ -128,6 +141,25 @@ class ContentIndex:
                     for e in c.extents
                 ),
             )
+
+    def forget(self, objects: Iterable[bytes]) -> None:
+        """Forget objects, and every content of which a part lies in one of them.
+
+        Only for who works on the repository alone: a converter that has added an object counts
+        on finding it when it adds what lies in there.
+
+        Args:
+            objects: digests; unknown ones are passed over.
+        """
+        with _errors(self._path), self._transaction():
+            for statement in _LOSE:
+                self._db.execute(statement)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO gone SELECT id FROM object WHERE digest = ?",
+                ((digest,) for digest in objects),
+            )
+            for statement in _LOST:
+                self._db.execute(statement)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ from thinfs.store.layout import (
     raw_digest,
     root_path,
 )
-from thinfs.store.locks import shared
+from thinfs.store.locks import exclusive, shared
 from thinfs.store.records import (
     LayerRecord,
     PublishedFile,
@@ -120,12 +120,23 @@ class LocalRepository:
         with ExitStack() as stack:
             with _disk(self.path):
                 stack.enter_context(shared(self.path))
-                base = self.path / TEMPORARY_DIRECTORY
-                base.mkdir(exist_ok=True)
-                work, handle = _claim(base)
-                stack.callback(os.close, handle)
-                stack.callback(shutil.rmtree, work, ignore_errors=True)
-                _sweep(base)
+                work = stack.enter_context(self._working())
+            yield work
+
+    @contextmanager
+    def collecting(self, wait_s: float) -> Iterator[Path]:
+        """Be the only one who works on the repository; gives a directory for temporaries.
+
+        Args:
+            wait_s: longest time to wait for converters at work, while new ones are kept out.
+
+        Raises:
+            StoreError: converters were still at work then.
+        """
+        with ExitStack() as stack:
+            with _disk(self.path):
+                stack.enter_context(exclusive(self.path, wait_s))
+                work = stack.enter_context(self._working())
             yield work
 
     def stored_object_size(self, digest: bytes) -> int | None:
@@ -224,6 +235,18 @@ class LocalRepository:
             raise StoreError(
                 f"{self.path}: cannot write everything to disk: {error.strerror}"
             ) from error
+
+    @contextmanager
+    def _working(self) -> Iterator[Path]:
+        base = self.path / TEMPORARY_DIRECTORY
+        base.mkdir(exist_ok=True)
+        work, handle = _claim(base)
+        try:
+            _sweep(base)
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            os.close(handle)
 
     def _size(self, path: str) -> int | None:
         try:

@@ -63,3 +63,20 @@ def test_an_index_that_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         ContentIndex(tmp_path / "i")
     assert (tmp_path / "i").is_dir()
+
+
+def test_a_content_whose_object_is_forgotten_in_part_is_unknown_as_a_whole(tmp_path: Path) -> None:
+    """What no extent covers reads as zero: half a content would be a wrong one."""
+    other = ObjectRef(b"p" * 32, 100, 50)
+    split = Content(
+        b"d" * 32, 30, (Extent(0, 10, OBJECT.digest, 0), Extent(20, 10, other.digest, 0))
+    )
+    apart = Content(b"e" * 32, 5, (Extent(0, 5, other.digest, 40),))
+    index = ContentIndex(tmp_path / "i")
+    index.add([OBJECT, other], [CONTENT, split, apart])
+    index.forget([OBJECT.digest, b"unknown"])
+    digests = [CONTENT.digest, split.digest, apart.digest]
+    assert list(index.find(digests)) == [(apart, (other,))]
+    index.add([OBJECT], [split])
+    assert list(index.find(digests)) == [(split, (OBJECT, other)), (apart, (other,))]
+    index.close()

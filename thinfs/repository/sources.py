@@ -1,0 +1,72 @@
+"""Other repositories, read by synchronous code."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from thinfs.store.address import directory_address
+from thinfs.store.source import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thinfs.config import SourcesConfig
+    from thinfs.store.source import Source
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One repository. What it answers is unverified; only for threads of :func:`with_sources`."""
+
+    source: Source
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.source.url
+
+    def get(self, path: str, max_bytes: int) -> bytes:
+        """Read one whole file; see :meth:`thinfs.store.source.Source.get`."""
+        return trio.from_thread.run(self.source.get, path, max_bytes)
+
+
+def with_sources(
+    urls: Sequence[str], config: SourcesConfig, work: Callable[[Sequence[Remote]], T]
+) -> T:
+    """Do synchronous work that reads from repositories; gives its result.
+
+    Args:
+        urls: addresses, or directories of this machine.
+        config: how they are asked. Whether they may be is the caller's decision.
+        work: called in a thread with one value for each address; it may use threads of its own
+            for work that does not read.
+
+    Raises:
+        UsageError: an address is malformed.
+    """
+
+    async def run() -> T:
+        async with AsyncExitStack() as stack:
+            remotes = []
+            for url in urls:
+                source = open_source(as_address(url), config)
+                stack.push_async_callback(source.aclose)
+                remotes.append(Remote(source))
+            return await trio.to_thread.run_sync(work, remotes, abandon_on_cancel=True)
+
+    return trio.run(run)
+
+
+def as_address(text: str) -> str:
+    """A repository's address from what a user writes: an address or a directory."""
+    if "://" in text:
+        return text
+    return directory_address(os.fsencode(Path(text).absolute())).url
