@@ -16,7 +16,7 @@ from thinfs.control.client import ControlClient
 
 if TYPE_CHECKING:
     from thinfs.config import Config
-    from thinfs.control.values import Root, Status
+    from thinfs.control.values import CircuitStatus, Root, Status
 
 TIMEOUT_S = 10.0
 
@@ -55,12 +55,22 @@ def figures(status: Status) -> Table:
         ("", f"{cache.contents} files, {cache.hits} hits, {cache.misses} misses"),
         ("fetched", f"{size(fetch.bytes)} in {fetch.requests} requests"),
         ("failures", f"{fetch.errors} attempts, {fetch.integrity_errors} with damaged bytes"),
+        *((circuit.kind, answering(circuit)) for circuit in fetch.circuits),
         ("waiting", f"{fetch.waiting} reads, the oldest for {fetch.oldest_wait_s:.1f} s"),
         ("fuse", f"{sum(status.fuse_requests.values())} requests"),
     )
     for name, text in rows:
         table.add_row(name, Text(printable(text)))
     return table
+
+
+def answering(circuit: CircuitStatus) -> str:
+    """Whether a repository or proxy answers, and if not since when and why."""
+    if circuit.ok:
+        return f"{circuit.address} answers"
+    again = f"preferred again in {ago(circuit.next_try_s)}" if circuit.next_try_s else "to be tried"
+    since = ago(circuit.failed_for_s)
+    return f"{circuit.address} does not answer since {since} ({again}): {circuit.error}"
 
 
 def roots(attached: list[Root]) -> Table:

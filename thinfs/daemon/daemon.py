@@ -90,7 +90,8 @@ class Daemon:
         self._registry.register(
             MountCollector(adapter.requests, adapter.errors, lambda: len(roots.roots()))
         )
-        fetch_metrics.register(self._registry, node.fetcher.counters, trio.current_time)
+        fetcher = node.fetcher
+        fetch_metrics.register(self._registry, fetcher.counters, trio.current_time, fetcher.routes)
         cache_metrics.register(self._registry, node.contents, node.cache)
 
     async def status(self) -> Status:
@@ -103,7 +104,7 @@ class Daemon:
             mountpoint=str(self._serving.mountpoint),
             roots=self._roots.roots(),
             cache=await self._node.contents.status(),
-            fetch=self._node.fetcher.counters.status(now),
+            fetch=self._node.fetcher.status(),
             fuse_requests=dict(self._serving.adapter.requests),
             root_mode=self._choice.mode,
             root_mode_reason=self._choice.reason,

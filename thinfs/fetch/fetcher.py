@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
-from thinfs.errors import FormatError, IntegrityError, MissingError, ThinfsError, TransportError
+from thinfs.errors import (
+    FormatError,
+    IntegrityError,
+    MissingError,
+    StoreError,
+    ThinfsError,
+    TransportError,
+)
 from thinfs.fetch.backoff import jittered_wait_s
+from thinfs.fetch.bucket import TokenBucket
 from thinfs.fetch.counters import FetchCounters
+from thinfs.fetch.download import Downloader, Flight, Wanted
 from thinfs.fetch.gate import Gate, Priority, Ticket
-from thinfs.fetch.health import Health
-from thinfs.fetch.verify import stored_bound, verified
+from thinfs.fetch.routes import Routes
+from thinfs.fetch.verify import stored_bound
 from thinfs.store.layout import (
     MAX_CATALOG_BYTES,
     MAX_OBJECT_BYTES,
@@ -28,49 +35,18 @@ from thinfs.store.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
 
     from catalog.model import ObjectRef
     from thinfs.config import SourcesConfig
+    from thinfs.control.values import FetchStatus
     from thinfs.store.source import Source
 
 log = logging.getLogger(__name__)
 
 SLOWEST_BYTES_PER_S: Final = 64 << 10
 """A blob's deadline is the readers' one and what its bytes take at this rate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a download must bring.
-
-    Attributes:
-        name: for people: kind and digest.
-        path: below the repository.
-        digest: SHA-256 of the uncompressed bytes.
-        size: of the uncompressed bytes.
-        max_bytes: most stored bytes that are accepted.
-    """
-
-    name: str
-    path: str
-    digest: bytes
-    size: int
-    max_bytes: int
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """One download under way. ``done`` is set once, by the task that flies it."""
-
-    wanted: Wanted
-    sources: list[Source]
-    ticket: Ticket
-    readers: int = 0
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    done: trio.Event = field(default_factory=trio.Event)
-    data: bytes | None = None
-    failures: list[ThinfsError] = field(default_factory=list)
 
 
 class Fetcher:
@@ -81,6 +57,14 @@ class Fetcher:
         sources: repositories that are asked before those a call names (``[sources] mirrors``).
         config: attempts, deadlines and numbers of connections.
         pause_s: seconds to wait after a number of failures in a row at one source.
+
+    Attributes:
+        counters: what has been counted.
+        routes: which repositories and proxies answer.
+        read_timeout_s: longest time that a reader of an object waits.
+
+    Raises:
+        UsageError: the configuration's list of proxies is malformed.
     """
 
     def __init__(
@@ -91,16 +75,29 @@ class Fetcher:
         pause_s: Callable[[int], float] = jittered_wait_s,
     ) -> None:
         self.counters = FetchCounters()
-        self.read_timeout_s = config.read_timeout_s
+        self.routes = Routes(config)
+        waits = config.on_outage == "wait"
+        self.read_timeout_s = config.outage_timeout_s if waits else config.read_timeout_s
+        self._blob_timeout_s = config.read_timeout_s
+        self._persistent = config.on_outage != "fail_fast"
         self._nursery = nursery
         self._mirrors = tuple(sources)
-        self._attempts = config.attempts
         self._gate = Gate(config.connections)
-        self._health = Health()
-        self._verifying = trio.CapacityLimiter(os.cpu_count() or 1)
-        self._pause_s = pause_s
-        self._flights: dict[bytes, _Flight] = {}
+        self._downloader = Downloader(
+            config,
+            routes=self.routes,
+            gate=self._gate,
+            bucket=TokenBucket(config.background_bytes_per_s, trio.current_time()),
+            counters=self.counters,
+            pause_s=pause_s,
+        )
+        self._flights: dict[bytes, Flight] = {}
         self._waits = itertools.count()
+
+    def status(self) -> FetchStatus:
+        """A snapshot for the control API."""
+        now = trio.current_time()
+        return msgspec.structs.replace(self.counters.status(now), circuits=self.routes.status(now))
 
     async def object(
         self,
@@ -132,6 +129,8 @@ class Fetcher:
             digest=ref.digest,
             size=ref.size,
             max_bytes=min(MAX_STORED_OBJECT_BYTES, stored_bound(ref.size)),
+            expected_bytes=min(ref.stored_size, MAX_STORED_OBJECT_BYTES),
+            persistent=self._persistent,
         )
         return await self._wait(wanted, sources, priority, self.read_timeout_s)
 
@@ -161,11 +160,41 @@ class Fetcher:
         Raises:
             ThinfsError: as :meth:`object`.
         """
-        if not 0 < size <= MAX_CATALOG_BYTES:
-            raise FormatError(f"{path} is said to have {size} bytes")
-        wanted = Wanted(path, path, digest, size, stored_bound(size))
-        deadline_s = self.read_timeout_s + min(stored_size, size) / SLOWEST_BYTES_PER_S
-        return await self._wait(wanted, sources, priority, deadline_s)
+        wanted = _blob(path, digest, size, stored_size, None)
+        return await self._wait(wanted, sources, priority, self._blob_deadline_s(wanted))
+
+    async def blob_into(
+        self,
+        into: Path,
+        path: str,
+        digest: bytes,
+        size: int,
+        stored_size: int,
+        *,
+        sources: Sequence[Source] = (),
+        priority: Priority = Priority.DEMAND,
+    ) -> None:
+        """The same as :meth:`blob` into a file, with bounded memory.
+
+        Args:
+            into: is written anew; one task at a time may bring one blob. What is in there after
+                an exception is nothing.
+            path: as for :meth:`blob`, and so are all others.
+            digest: of the uncompressed bytes.
+            size: of the uncompressed bytes.
+            stored_size: as published.
+            sources: repositories to ask.
+            priority: how urgent it is.
+
+        Raises:
+            StoreError: ``into`` cannot be written.
+            ThinfsError: as :meth:`object`.
+        """
+        wanted = _blob(path, digest, size, stored_size, into)
+        await self._wait(wanted, sources, priority, self._blob_deadline_s(wanted))
+
+    def _blob_deadline_s(self, wanted: Wanted) -> float:
+        return self._blob_timeout_s + wanted.expected_bytes / SLOWEST_BYTES_PER_S
 
     def hurry(self, digest: bytes) -> None:
         """Somebody waits now for what is on its way; what is not is not fetched for that."""
@@ -188,116 +217,68 @@ class Fetcher:
         if flight.data is not None:
             return flight.data
         if flight.done.is_set():
-            raise _worst(wanted, flight.failures)
-        last = f"; last: {flight.failures[-1]}" if flight.failures else ""
+            raise _worst(wanted, flight.failures.values())
+        last = "".join(f"; last: {error}" for error in [*flight.failures.values()][-1:])
         raise TransportError(f"{wanted.name}: no answer within {deadline_s:g} s{last}")
 
-    def _join(self, wanted: Wanted, sources: Sequence[Source], priority: Priority) -> _Flight:
+    def _join(self, wanted: Wanted, sources: Sequence[Source], priority: Priority) -> Flight:
         flight = self._flights.get(wanted.digest)
         if flight is None or flight.wanted != wanted:
-            flight = _Flight(wanted, [], Ticket(priority))
+            flight = Flight(wanted, Ticket(priority))
             self._flights[wanted.digest] = flight
             self.counters.requests += 1
             self._nursery.start_soon(self._fly, flight)
-        known = {source.url for source in flight.sources}
         for source in sources:
-            if source.url not in known:
-                known.add(source.url)
-                flight.sources.append(source)
+            flight.sources.setdefault(source.url, source)
         flight.readers += 1
         self._gate.raise_priority(flight.ticket, priority)
         return flight
 
-    def _leave(self, flight: _Flight) -> None:
+    def _leave(self, flight: Flight) -> None:
         flight.readers -= 1
         if flight.readers == 0:
             self._land(flight)
             flight.scope.cancel()
 
-    def _land(self, flight: _Flight) -> None:
+    def _land(self, flight: Flight) -> None:
         if self._flights.get(flight.wanted.digest) is flight:
             del self._flights[flight.wanted.digest]
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight) -> None:
         try:
             with flight.scope:
-                flight.data = await self._from_any(flight)
+                flight.data = await self._downloader.bring(flight)
+        except StoreError as error:
+            flight.failed("", error)
         except Exception as error:  # one strange answer must not end every container's files
             log.exception("%s: unexpected failure", flight.wanted.name)
-            flight.failures.append(TransportError(f"{flight.wanted.name}: {error!r}"))
+            flight.failed("", TransportError(f"{flight.wanted.name}: {error!r}"))
         finally:
             # What succeeded can be joined until its last reader has taken it.
             if flight.data is None:
                 self._land(flight)
             flight.done.set()
 
-    async def _from_any(self, flight: _Flight) -> bytes | None:
-        tried: set[str] = set()
-        # Readers who join may bring more sources, so what is left is looked at each time.
-        while left := [source for source in flight.sources if source.url not in tried]:
-            source = self._health.first(left, trio.current_time())
-            tried.add(source.url)
-            try:
-                return await self._from_one(flight, source)
-            except (MissingError, IntegrityError, TransportError) as error:
-                log.debug("%s", error)
-                flight.failures.append(error)
-        return None
 
-    async def _from_one(self, flight: _Flight, source: Source) -> bytes:
-        failures, fresh = 0, False
-        while True:
-            try:
-                return await self._attempt(flight, source, fresh=fresh)
-            except IntegrityError as error:
-                self.counters.integrity_errors += 1
-                log.warning("%s", error)
-                if fresh or not source.behind_caches:
-                    raise
-                fresh = True
-            except TransportError as error:
-                failures += 1
-                if failures == self._attempts:
-                    self._health.failed(source, trio.current_time(), error)
-                    raise
-                await trio.sleep(self._pause_s(failures))
-            self.counters.retries += 1
-
-    async def _attempt(self, flight: _Flight, source: Source, *, fresh: bool) -> bytes:
-        wanted = flight.wanted
-        try:
-            async with self._gate.slot(flight.ticket):
-                frame = await source.get(wanted.path, wanted.max_bytes, fresh=fresh)
-            self._health.answered(source)
-            self.counters.bytes += len(frame)
-            check = partial(
-                verified,
-                frame,
-                digest=wanted.digest,
-                size=wanted.size,
-                name=wanted.name,
-                source=source.url,
-            )
-            return await trio.to_thread.run_sync(check, limiter=self._verifying)
-        except FormatError as error:
-            self.counters.errors += 1
-            damaged = f"{wanted.name} from {source.url} is damaged: {error}"
-            raise IntegrityError(damaged) from error
-        except MissingError:
-            self._health.answered(source)
-            self.counters.errors += 1
-            raise
-        except ThinfsError:
-            self.counters.errors += 1
-            raise
-
-
-def _worst(wanted: Wanted, failures: Sequence[ThinfsError]) -> ThinfsError:
-    """The failure its reader should hear of: damage, then silence, then absence."""
-    for kind in (IntegrityError, TransportError, MissingError):
+def _worst(wanted: Wanted, failures: Collection[ThinfsError]) -> ThinfsError:
+    """The failure its reader should hear of: our disk, then damage, then silence, then absence."""
+    for kind in (StoreError, IntegrityError, TransportError, MissingError):
         for failure in failures:
             if isinstance(failure, kind):
                 return kind(f"{wanted.name}: {failure}")
-    if failures:
-        return failures[0]
     return TransportError(f"{wanted.name}: no source to ask, or thinfs is stopping")
+
+
+def _blob(path: str, digest: bytes, size: int, stored_size: int, into: Path | None) -> Wanted:
+    if not 0 < size <= MAX_CATALOG_BYTES:
+        raise FormatError(f"{path} is said to have {size} bytes")
+    return Wanted(
+        name=path,
+        path=path,
+        digest=digest,
+        size=size,
+        max_bytes=stored_bound(size),
+        expected_bytes=min(stored_size, size),
+        persistent=False,
+        into=into,
+    )

@@ -24,11 +24,18 @@ class Priority(enum.IntEnum):
 
 
 class Ticket:
-    """One download's place in the queue; its priority may rise while it waits."""
+    """One download's place in the queue; its priority may rise while it waits.
+
+    Attributes:
+        priority: how urgent it is now.
+        may_start: set by the gate; replaced for each slot.
+        raised: set when the priority rises; replaced at once.
+    """
 
     def __init__(self, priority: Priority) -> None:
         self.priority = priority
         self.may_start = trio.Event()
+        self.raised = trio.Event()
 
 
 class Gate:
@@ -77,6 +84,8 @@ class Gate:
         if priority >= ticket.priority:
             return
         ticket.priority = priority
+        ticket.raised.set()
+        ticket.raised = trio.Event()
         if any(ticket is waiting for _, _, waiting in self._waiting):
             self._forget(ticket)
             self._enqueue(ticket)

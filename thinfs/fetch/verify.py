@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 
 from thinfs.errors import FormatError, IntegrityError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
 _FRAME_OVERHEAD: Final = 1 << 10
+FRAME_HEADER_BYTES: Final = 18
+"""Most bytes that a frame's header has (RFC 8878, section 3.1.1)."""
+PIECE_BYTES: Final = 1 << 20
+MAX_WINDOW_BYTES: Final = 128 << 20
+"""Memory that a frame may ask for when it is decompressed in pieces: zstd's largest level does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What bytes must be.
+
+    Attributes:
+        digest: SHA-256 of the uncompressed bytes, 32 bytes.
+        size: of the uncompressed bytes.
+        name: what was asked for, for messages.
+        source: who sent it, for messages.
+    """
+
+    digest: bytes
+    size: int
+    name: str
+    source: str
+
+    def damaged(self, why: str) -> IntegrityError:
+        """The error that says so."""
+        return IntegrityError(f"{self.name} from {self.source} is damaged: {why}")
 
 
 def stored_bound(size: int) -> int:
@@ -54,14 +85,63 @@ def verified(frame: bytes, *, digest: bytes, size: int, name: str, source: str) 
     Raises:
         IntegrityError: these are other bytes, whatever the reason; names both.
     """
+    expected = Expected(digest, size, name, source)
     try:
-        data = decompress(frame, size)
+        data = decompress(frame, expected.size)
     except FormatError as error:
-        raise IntegrityError(f"{name} from {source} is damaged: {error}") from error
-    found = hashlib.sha256(data).digest()
-    if found != digest:
-        raise IntegrityError(f"{name} from {source} is damaged: its SHA-256 is {found.hex()}")
+        raise expected.damaged(str(error)) from error
+    _compare(hashlib.sha256(data), expected)
     return data
+
+
+def verified_file(frame: BinaryIO, into: Path, expected: Expected) -> None:
+    """Decompress a stored frame into a file and compare its digest, with bounded memory.
+
+    Args:
+        frame: a file with the frame, read from its beginning.
+        into: the file that is written; what is in there after an exception is nothing.
+        expected: what it must be.
+
+    Raises:
+        IntegrityError: these are other bytes, whatever the reason; names both.
+        OSError: ``into`` cannot be written.
+    """
+    frame.seek(0)
+    promised = _promised(frame.read(FRAME_HEADER_BYTES))
+    if promised != expected.size:
+        raise expected.damaged(
+            f"a frame of {_promise(promised)} where {expected.size} bytes belong"
+        )
+    frame.seek(0)
+    digest, left = hashlib.sha256(), expected.size
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    with into.open("wb") as file, decompressor.stream_reader(frame) as reader:
+        while piece := _piece(reader, expected):
+            left -= len(piece)
+            digest.update(piece)
+            file.write(piece)
+    if left:
+        raise expected.damaged(f"{expected.size - left} bytes where {expected.size} belong")
+    _compare(digest, expected)
+
+
+def _piece(reader: zstandard.ZstdDecompressionReader, expected: Expected) -> bytes:
+    try:
+        return reader.read(PIECE_BYTES)
+    except zstandard.ZstdError as error:
+        raise expected.damaged(f"no zstd frame: {error}") from error
+
+
+def _compare(digest: hashlib._Hash, expected: Expected) -> None:
+    if digest.digest() != expected.digest:
+        raise expected.damaged(f"its SHA-256 is {digest.hexdigest()}")
+
+
+def _promised(head: bytes) -> int:
+    try:
+        return zstandard.get_frame_parameters(head).content_size
+    except zstandard.ZstdError:
+        return zstandard.CONTENTSIZE_UNKNOWN
 
 
 def _promise(content_size: int) -> str:

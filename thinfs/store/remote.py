@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urljoin
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 ABSENT: Final = frozenset({404, 410})
+ASKS_FOR_PATIENCE: Final = frozenset({429, 503})
+MAX_RETRY_DIGITS: Final = 9
 
 # What is stored is compressed already, and its digest is of these very bytes.
 _HEADERS: Final = ("Accept: */*", "Accept-Encoding: identity")
@@ -46,9 +50,9 @@ class HttpSource:
     def __init__(self, address: Address, config: SourcesConfig) -> None:
         self.url = address.url
         self._address = address
-        self._patience = Patience(
-            config.connect_timeout_s, config.timeout_s, config.low_speed_bytes_per_s
-        )
+        slowest = config.low_speed_bytes_per_s
+        self._direct = Patience(config.connect_timeout_s, config.timeout_s, slowest)
+        self._proxied = Patience(config.connect_timeout_s, config.proxy_timeout_s, slowest)
         tls = Tls(config.ca_file, config.client_certificate, config.client_key)
         self._transfers = Transfers(config.connections, tls)
 
@@ -93,12 +97,13 @@ class HttpSource:
         proxy: str | None,
     ) -> None:
         headers = _FRESH_HEADERS if fresh else _HEADERS
+        patience = self._proxied if proxy else self._direct
         url = f"{self.url}/{quote(path)}"
         for _ in range(MAX_REDIRECTS + 1):
-            get = Get(url, headers, max_bytes, self._patience, proxy)
+            get = Get(url, headers, max_bytes, patience, proxy)
             answer = await self._transfers.fetch(get, sink)
             if answer.status not in REDIRECTS:
-                _check(answer, url)
+                _check(answer, url, time.time())
                 return
             url = self._redirected(url, answer)
         raise TransportError(f"{url}: more than {MAX_REDIRECTS} redirects", blame="host")
@@ -117,8 +122,22 @@ class HttpSource:
         return address.url
 
 
-def _check(answer: Answer, url: str) -> None:
+def _check(answer: Answer, url: str, now: float) -> None:
     if answer.status in ABSENT:
         raise MissingError(f"{url} does not exist (HTTP {answer.status})")
     if answer.status != OK:
-        raise TransportError(f"{url}: HTTP {answer.status} {answer.reason}".rstrip())
+        message = f"{url}: HTTP {answer.status} {answer.reason}".rstrip()
+        raise TransportError(message, retry_after_s=_retry_after_s(answer, now))
+
+
+def _retry_after_s(answer: Answer, now: float) -> float:
+    """How long the server asks to be left alone (RFC 9110, section 10.2.3); 0: it does not."""
+    text = answer.headers.get("retry-after", "")
+    if answer.status not in ASKS_FOR_PATIENCE or not text:
+        return 0.0
+    if len(text) < MAX_RETRY_DIGITS and text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0

@@ -296,7 +296,7 @@ async def test_a_failed_read_is_repeated_with_success(
     error: type[ThinfsError],
 ) -> None:
     expect_log("does not answer|is damaged")
-    async with node(path, world) as it:
+    async with node(path, world, read_timeout_s=0.5) as it:
         it.source.script = script
         with pytest.raises(error):
             await it.read(5, 0, 10)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -38,12 +38,8 @@ def ref(world: World) -> ObjectRef:
 
 
 @asynccontextmanager
-async def fetching(
-    *mirrors: ScriptedSource, attempts: int = 3, connections: int = 4, read_timeout_s: float = 60
-) -> AsyncIterator[Fetcher]:
-    config = SourcesConfig(
-        attempts=attempts, connections=connections, read_timeout_s=read_timeout_s
-    )
+async def fetching(*mirrors: ScriptedSource, **changes: Any) -> AsyncIterator[Fetcher]:
+    config = SourcesConfig(**{"attempts": 3, "connections": 4} | changes)
     async with trio.open_nursery() as nursery:
         yield Fetcher(nursery, mirrors, config, pause_s=lambda _: 0.0)
         nursery.cancel_scope.cancel()
@@ -179,14 +175,13 @@ async def test_a_directory_with_damage_is_not_asked_again(
 async def test_the_reader_hears_of_damage_before_silence_before_absence(
     world: World,
     ref: ObjectRef,
-    mock_clock: MockClock,
     scripts: list[str],
     error: type[ThinfsError],
 ) -> None:
     sources = [
         ScriptedSource(world.files, script, url=f"http://s{n}") for n, script in enumerate(scripts)
     ]
-    async with fetching() as fetcher:
+    async with fetching(on_outage="fail_fast") as fetcher:
         with pytest.raises(error, match=ref.digest.hex()):
             await fetcher.object(ref, sources)
 
@@ -238,7 +233,7 @@ async def test_a_dead_source_is_reported_once_and_asked_last_until_it_answers(
     dead = ScriptedSource(world.files, "EEE", url="http://dead")
     good = ScriptedSource(world.files, url="http://good")
     caplog.set_level("INFO")
-    async with fetching() as fetcher:
+    async with fetching(host_reset_s=30) as fetcher:
         for ref in refs[:3]:
             await fetcher.object(ref, [dead, good])
         assert len(dead.asked) == 3
