@@ -1,13 +1,15 @@
 """``make bench``: the one door to every benchmark.
 
 Runs ``run()`` of each ``*_bench.py`` beside this file whose name, or prefix of names, is asked
-for: ``make bench ARGS="convert. catalog.write"``. Exit code 1 when a goal was not met.
+for: ``make bench ARGS="convert. catalog.write"``. One whose ``run`` takes prefixes is given them,
+and measures only what has such names. Exit code 1 when a goal was not met.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found: list[report.Row] = []
     for name in selected(topics(), options.prefix):
         print(f"* {name}", file=sys.stderr, flush=True)
-        found += report.rows(_run_of(name)())
+        found += report.rows(_run(name, options.prefix))
     kept = [row for row in found if matches(row.name, options.prefix)]
     if not kept:
         parser.error(f"no figure begins with {' or '.join(options.prefix)}")
@@ -56,11 +58,11 @@ def matches(name: str, prefixes: Sequence[str]) -> bool:
     return not prefixes or name.startswith(tuple(prefixes))
 
 
-def _run_of(name: str) -> Callable[[], list[dict[str, Any]]]:
-    run: Callable[[], list[dict[str, Any]]] = importlib.import_module(
+def _run(name: str, prefixes: Sequence[str]) -> list[dict[str, Any]]:
+    run: Callable[..., list[dict[str, Any]]] = importlib.import_module(
         f"tests.bench.{name}{SUFFIX}"
     ).run
-    return run
+    return run(prefixes) if inspect.signature(run).parameters else run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""What cold starts are measured against: a registry, web servers, and all forms of an image.
+
+Everything is on this machine's loopback; the node reaches it through the line of
+:mod:`thinfs.bench`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.bench import estargz
+from tests.support import needs
+from tests.support.daemons import Node
+from tests.support.registry import start_registry
+from tests.support.servers import nginx
+from thinfs.bench.values import Contestant, Proxy, Thin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.bench.workloads import Workload
+    from tests.support.image_cache import Layout
+    from tests.support.registry import Registry
+
+PUSH_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What stands outside of the node.
+
+    Attributes:
+        registry: for whole, eStargz and thin images.
+        converter: has the configuration and the repository for ``thinfs convert``.
+        url: where nginx serves that repository.
+    """
+
+    registry: Registry
+    converter: Node
+    url: str
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Of the registry and of the web server, on 127.0.0.1."""
+        return int(self.registry.address.rpartition(":")[2]), int(self.url.split(":")[2].strip("/"))
+
+    def name(self, work: Workload, form: str) -> str:
+        """The full reference of one form of an image."""
+        return f"{self.registry.address}/{work.name}:{form}"
+
+    def overlayfs(self, work: Workload) -> Contestant:
+        """containerd's own: the whole image is pulled and unpacked."""
+        self._push(work.image(), self.name(work, "full"))
+        return Contestant("overlayfs", self.name(work, "full"), "overlayfs", serving=self.ports)
+
+    def estargz(self, work: Workload) -> Contestant:
+        """stargz-snapshotter with an image that nobody has optimised."""
+        self._push(estargz.plain(work), self.name(work, "estargz"))
+        return self._stargz("estargz", self.name(work, "estargz"))
+
+    def optimised(self, work: Workload) -> Contestant:
+        """stargz-snapshotter with an image that was made while the workload ran."""
+        self._push(estargz.optimised(work), self.name(work, "optimised"))
+        return self._stargz("optimised", self.name(work, "optimised"))
+
+    def thin(self, work: Workload) -> Contestant:
+        """thinfs, without a boot profile."""
+        name = self.name(work, "thin")
+        self.converter.thinfs("convert", work.image().source, "--url", self.url, "--push", name)
+        return self._thin("lazy", name)
+
+    def profiled(self, work: Workload) -> tuple[Contestant, ...]:
+        """thinfs with one; none as long as none can be recorded."""
+        return ()
+
+    def _thin(self, label: str, image: str) -> Contestant:
+        return Contestant(label, image, "thin", Thin(allow=(self.url,)), serving=self.ports)
+
+    def _stargz(self, label: str, image: str) -> Contestant:
+        start = (str(estargz.SERVICE), "--address={socket}", "--root={root}")
+        pull = (
+            *("ctr-remote", "--address={address}", "--namespace={namespace}"),
+            *("images", "rpull", "--snapshotter={snapshotter}", "{image}"),
+        )
+        return Contestant(label, image, "stargz", Proxy(start), pull, self.ports)
+
+    def _push(self, layout: Layout, name: str) -> None:
+        copy = (
+            *(needs.command("skopeo"), "--insecure-policy", "copy", "--quiet"),
+            *("--preserve-digests", "--dest-tls-verify=false"),
+        )
+        subprocess.run(
+            [*copy, layout.source, f"docker://{name}"], check=True, timeout=PUSH_TIMEOUT_S
+        )
+
+
+@contextlib.contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """Run the servers while the block runs.
+
+    Args:
+        folder: made by :func:`tests.support.sweep.make_folder`.
+    """
+    converter = Node(folder / "n")
+    converter.repository.mkdir()
+    with start_registry(folder) as registry, nginx(converter.repository, folder) as url:
+        yield Stage(registry, converter, url)
