@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PROBE_S: Final = 15.0
 """How long one download may take to find out before the next one tries."""
 
+RECOVERY_S: Final = 2.0
+"""How long something that failed is left alone by downloads that can wait, or want to give up."""
+
 MAX_ERROR_CHARACTERS: Final = 300
 
 
@@ -27,13 +30,15 @@ class Circuit:
         failures: how often all attempts failed; never falls.
         failed_since: when the first attempt failed since the last answer, on the loop's clock;
             ``None``: it answers.
-        failed_at: when the last one failed.
+        asked_at: when it was asked last.
+        failed_at: when an attempt failed last.
         next_try: when it is preferred again.
         error: the last one, for people.
     """
 
     failures: int = 0
     failed_since: float | None = None
+    asked_at: float = 0.0
     failed_at: float = 0.0
     next_try: float = 0.0
     error: str = ""
@@ -59,12 +64,12 @@ class Circuits:
         circuit = self._known.get(address)
         return circuit is not None and circuit.failed_since is not None and now < circuit.next_try
 
-    def failed_within(self, address: str, seconds: float, now: float) -> bool:
-        """Whether it has failed so short a time ago."""
+    def recovers(self, address: str, now: float) -> bool:
+        """Whether it has failed, and been asked, so short a time ago that it is left alone."""
         circuit = self._known.get(address)
         if circuit is None or circuit.failed_since is None:
             return False
-        return now - circuit.failed_at < seconds
+        return now - max(circuit.failed_at, circuit.asked_at) < RECOVERY_S
 
     def error(self, address: str) -> str:
         """Its last failure; empty when there was none."""
@@ -74,6 +79,7 @@ class Circuits:
     def asked(self, address: str, now: float) -> None:
         """A download asks it now; if it is a probe, it is the only one for a while."""
         circuit = self._known.setdefault(address, Circuit())
+        circuit.asked_at = now
         if circuit.failed_since is not None:
             circuit.next_try = max(circuit.next_try, now + PROBE_S)
 

@@ -35,7 +35,7 @@ INLINE_BYTES: Final = 48 << 10
 """What is decompressed and hashed on the loop: a hop to a thread would take longer."""
 
 ROUND_S: Final = 1.0
-"""When nothing answers, everything is asked again after this time or more."""
+"""When nothing answers, a download looks again after this time, and a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +134,14 @@ class Downloader:
             if data is not None or not unknown or not flight.wanted.persistent:
                 return data
             log.debug("%s: nothing answers, round %d", flight.wanted.name, number)
-            await trio.sleep(max(ROUND_S, self._pause_s(number)))
+            await trio.sleep(ROUND_S + self._pause_s(1))
         raise AssertionError("rounds do not end")
 
     async def _round(self, flight: Flight, final: set[str]) -> bytes | None:
         """Take every route once; adds to ``final`` whose answer no further round would change."""
-        journey = self._routes.journey(flight.wanted.digest, rested_only=self._fail_fast)
+        # Of many downloads that wait for the same server one asks it, and the others not at all.
+        considerate = flight.wanted.persistent or self._fail_fast
+        journey = self._routes.journey(flight.wanted.digest, considerate=considerate)
         while route := journey.next(_hosts(flight, final), trio.current_time()):
             url = route.host.url
             try:

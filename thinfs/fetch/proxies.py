@@ -6,8 +6,8 @@ The notation is CVMFS's: ``http://a:3128|http://b:3128;http://c:3128;DIRECT``. P
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -57,7 +57,10 @@ def in_order(groups: Groups, digest: bytes) -> list[Proxy]:
 
 def _shared(group: Sequence[Proxy], digest: bytes) -> list[Proxy]:
     # Rendezvous hashing: when one fails, only its own objects go elsewhere.
-    return sorted(group, key=lambda proxy: zlib.crc32((proxy or "").encode() + digest))
+    def score(proxy: Proxy) -> bytes:
+        return hashlib.sha256((proxy or "").encode() + digest).digest()
+
+    return sorted(group, key=score) if len(group) > 1 else group
 
 
 def _proxy(name: str) -> Proxy:

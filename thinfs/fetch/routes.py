@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 MAX_RETRY_AFTER_S: Final = 600.0
 """A server that wants to be left alone longer is asked again all the same."""
 
-REST_S: Final = 5.0
-"""What has failed so short a time ago is not asked again by those who want to know at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -74,25 +71,24 @@ class Routes:
         self.hosts = Circuits(config.host_reset_s)
         self.proxies = Circuits(config.proxy_reset_s)
 
-    def journey(self, digest: bytes, *, rested_only: bool = False) -> Journey:
+    def journey(self, digest: bytes, *, considerate: bool = False) -> Journey:
         """One object's way through all routes.
 
         Args:
             digest: of the object.
-            rested_only: leave out what has failed within :data:`REST_S`.
+            considerate: leave out what has just failed.
         """
-        return Journey(self, in_order(self._groups, digest), rested_only=rested_only)
+        return Journey(self, in_order(self._groups, digest), considerate=considerate)
 
     def penalty(self, route: Route, now: float) -> int:
         """How many of the route's two parts have failed and rest."""
         host_rests = self.hosts.rests(route.host.url, now)
         return host_rests + (route.way is not None and self.proxies.rests(route.way, now))
 
-    def failed_lately(self, route: Route, now: float) -> bool:
-        """Whether a part of the route has failed within :data:`REST_S`."""
-        if route.way is not None and self.proxies.failed_within(route.way, REST_S, now):
-            return True
-        return self.hosts.failed_within(route.host.url, REST_S, now)
+    def recovers(self, route: Route, now: float) -> bool:
+        """Whether a part of the route has just failed."""
+        through = route.way is not None and self.proxies.recovers(route.way, now)
+        return through or self.hosts.recovers(route.host.url, now)
 
     def asked(self, route: Route, now: float) -> None:
         """A download sets out on the route."""
@@ -148,13 +144,13 @@ class Journey:
     Args:
         routes: what is known.
         proxies: in the order in which the object prefers them.
-        rested_only: see :meth:`Routes.journey`.
+        considerate: see :meth:`Routes.journey`.
     """
 
-    def __init__(self, routes: Routes, proxies: Sequence[Proxy], *, rested_only: bool) -> None:
+    def __init__(self, routes: Routes, proxies: Sequence[Proxy], *, considerate: bool) -> None:
         self._routes = routes
         self._proxies = proxies
-        self._rested_only = rested_only
+        self._considerate = considerate
         self._tried: set[tuple[str, Proxy]] = set()
         self._done: set[str] = set()
         self._suspected: dict[str, list[tuple[str, TransportError]]] = {}
@@ -173,8 +169,8 @@ class Journey:
             for proxy in (self._proxies if host.proxied else (None,))
             if (host.url, proxy) not in self._tried
         ]
-        if self._rested_only:
-            left = [route for route in left if not self._routes.failed_lately(route, now)]
+        if self._considerate:
+            left = [route for route in left if not self._routes.recovers(route, now)]
         if not left:
             return None
         # min() takes the first of equals: hosts are in order, and proxies within a host.
