@@ -30,6 +30,7 @@ INTERRUPTED: Final = 130
 VERBS: Final = {
     "bench": "Measure how long a container takes to be ready.",
     "check": "Check a repository: every reference, and every hash.",
+    "compare": "Compare two images: what do they share?",
     "config": "Show the configuration that is in effect.",
     "convert": "Convert an image so that containers start before it has arrived.",
     "daemon": "Serve all roots of this node.",

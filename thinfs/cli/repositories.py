@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from thinfs.store.local import LocalRepository
 
@@ -48,6 +49,12 @@ class Duration(click.ParamType[float]):
 def directory(config: Config, repo: str) -> Path:
     """The directory that ``--repo`` names, or the configuration."""
     return Path(repo or config.repository.path).absolute()
+
+
+def with_repo(config: Config, repo: str) -> Config:
+    """The configuration with the directory that ``--repo`` names."""
+    repository = msgspec.structs.replace(config.repository, path=str(directory(config, repo)))
+    return msgspec.structs.replace(config, repository=repository)
 
 
 def opened(config: Config, repo: str) -> LocalRepository:
