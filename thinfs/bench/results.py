@@ -12,22 +12,32 @@ from thinfs.bench.values import RESULT_FORMAT, Report
 from thinfs.errors import FormatError, MissingError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from thinfs.bench.baseline import Change
 
 MAX_RESULT_BYTES = 256 << 20
 
 
+def text(report: Report, changes: Sequence[Change] = ()) -> str:
+    """A report as JSON for a file, with what changed against a baseline."""
+    values = msgspec.json.decode(render(report))
+    values["changes"] = msgspec.to_builtins(list(changes))
+    return msgspec.json.format(msgspec.json.encode(values), indent=1).decode() + "\n"
+
+
 def write(report: Report, file: Path) -> None:
-    """Write a report as JSON, with the medians of all measures beside the single starts.
+    """Write a report as JSON.
 
     Raises:
         StoreError: the file cannot be written.
     """
-    write_text(file, msgspec.json.format(render(report), indent=1).decode() + "\n")
+    write_text(file, text(report))
 
 
 def render(report: Report) -> bytes:
-    """A report as JSON."""
+    """A report as JSON, with the medians of all measures beside the single starts."""
     values: dict[str, Any] = msgspec.to_builtins(report)
     values["medians"] = {
         series.name: {
@@ -52,7 +62,8 @@ def read(file: Path) -> Report:
         FormatError: it is something else, or of another version.
     """
     try:
-        data = file.read_bytes()
+        with file.open("rb") as opened:
+            data = opened.read(MAX_RESULT_BYTES)
     except FileNotFoundError as error:
         raise MissingError(f"{file} does not exist") from error
     except OSError as error:

@@ -63,6 +63,8 @@ MEASURES: Final = (
 )
 """All times count from the moment the client was told to pull (warm: to run)."""
 
+READY: Final = next(measure for measure in MEASURES if measure.key == "ready")
+
 
 def figure(values: Iterable[float | None]) -> Figure | None:
     """Median and spread; ``None`` when one of the values is not known, or there is none."""
@@ -83,12 +85,19 @@ def median_start(starts: Sequence[Start]) -> Start:
     return sorted(starts, key=lambda start: start.ready_s)[(len(starts) - 1) // 2]
 
 
-def ratio(report: Report, series: Series) -> float | None:
-    """Median cold time until ready over that of the first contestant behind thinfs' own.
+def ratio(report: Report, series: Series, temperature: str = "cold") -> float | None:
+    """Median time until ready over that of the first contestant behind thinfs' own.
 
-    ``None`` for that contestant itself, and where there is none.
+    ``None`` for that contestant itself, where there is none, and where nothing was measured.
     """
     if len(report.series) < 2 or series is report.series[1]:
         return None
-    ready = [statistics.median(s.ready_s for s in each.cold) for each in (series, report.series[1])]
-    return ready[0] / ready[1]
+    ready = [of_starts(READY, starts_of(each, temperature)) for each in (series, report.series[1])]
+    if ready[0] is None or ready[1] is None:
+        return None
+    return ready[0].median / ready[1].median
+
+
+def starts_of(series: Series, temperature: str) -> tuple[Start, ...]:
+    """The ``cold`` or the ``warm`` starts of a contestant."""
+    return series.cold if temperature == "cold" else series.warm

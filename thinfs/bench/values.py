@@ -274,7 +274,8 @@ class Details:
         requests: that it sent until ready.
         bytes: that it received until ready, as stored.
         settled_bytes: the same when the link had become quiet.
-        stalled_s: time until ready in which at least one reader waited for a fetch.
+        stalled_s: time until ready in which at least one reader waited for a fetch; ``None``
+            when the daemon gave no trace, and nothing below is known.
         waits: what was waited for, longest first; a bounded number.
         bars: the waterfall, by begin; a bounded number.
         unread_bytes: received until ready and not read by then; ``None`` when it is not known.
@@ -284,7 +285,7 @@ class Details:
     requests: int
     bytes: int
     settled_bytes: int
-    stalled_s: float = 0.0
+    stalled_s: float | None = None
     waits: tuple[Wait, ...] = ()
     bars: tuple[Bar, ...] = ()
     unread_bytes: int | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from thinfs.bench import measure, results
+from thinfs.bench import baseline, junit, markdown, measure, page, results
 from thinfs.bench.contestants import Wanted, lineup
 from thinfs.bench.measure import DEFAULT_RUNS, DEFAULT_SCRATCH, DEFAULT_TIMEOUT_S, Plan
 from thinfs.bench.scratch import scratch
@@ -20,9 +20,13 @@ from thinfs.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thinfs.bench.baseline import Change
     from thinfs.bench.values import Report
-    from thinfs.config import Config
 
+REGRESSED = 8
+"""Exit code when a measure is worse than the baseline allows; errors have 1 to 7."""
+
+DEFAULT_REGRESS = "10%"
 TABLE_COLUMNS = 120
 """A narrower terminal wraps the tables itself: half a figure would be a wrong one."""
 
@@ -33,6 +37,7 @@ Examples:
   thinfs bench redis:4-thin --link 100mbit,10ms --ready-tcp 6379 --warm
   thinfs bench oci:./image -- python3 -c 'import numpy'
   thinfs bench registry.example.org/app:1-thin --ready-http http://127.0.0.1:8080/health
+  thinfs bench app:1-thin --json now.json --html now.html --baseline main.json --max-regress 10%
   thinfs bench app:1-thin --against overlayfs,stargz --image stargz=registry.example.org/app:1-esgz
 """
 
@@ -87,9 +92,9 @@ Examples:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write all results as JSON."
 )
-@click.pass_obj
+@click.pass_context
 def command(
-    config: Config,
+    ctx: click.Context,
     *,
     image: str,
     arguments: tuple[str, ...],
@@ -106,6 +111,11 @@ def command(
     hosts_dir: Path | None,
     timeout: float,
     scratch_base: Path,
+    baseline_file: Path | None,
+    max_regress: str,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    html_file: Path | None,
     json_file: Path | None,
 ) -> None:
     """Measure how long a container of IMAGE takes to be ready, from an empty node.
@@ -127,8 +137,10 @@ def command(
         images=_named("--image", images),
         pulls=_named("--pull", pulls),
     )
+    allowed = baseline.parse_percent(max_regress)
+    before = results.read(baseline_file) if baseline_file else None
     measure.check_root()
-    with scratch(scratch_base.absolute()) as place, lineup(wanted, config, place, _say) as found:
+    with scratch(scratch_base.absolute()) as place, lineup(wanted, ctx.obj, place, _say) as found:
         plan = Plan(
             image=image,
             contestants=found.contestants,
@@ -143,9 +155,18 @@ def command(
             notes=found.notes,
         )
         report = measure.measure_in(place, plan, _say)
-    _show(report)
-    if json_file:
-        results.write(report, json_file)
+    changes = baseline.changes(report, before, allowed) if before else []
+    _show(report, changes)
+    for file, render in (
+        (json_file, results.text),
+        (junit_file, junit.render),
+        (markdown_file, markdown.render),
+        (html_file, page.render),
+    ):
+        if file is not None:
+            results.write_text(file, render(report, changes))
+    if any(change.regressed for change in changes):
+        ctx.exit(REGRESSED)
 
 
 def _ready(line: str | None, http: str | None, tcp: str | None) -> Ready:
@@ -175,7 +196,7 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, changes: Sequence[Change]) -> None:
     console = Console(highlight=False)
     console = Console(highlight=False, width=max(console.width, TABLE_COLUMNS))
     what = " ".join([report.image, shlex.join(report.command)]).strip()
@@ -183,5 +204,8 @@ def _show(report: Report) -> None:
     console.print(f"{what}, link {line}, {len(report.series[0].cold)} starts each", markup=False)
     for table in tables(report):
         console.print(table)
+    for change in changes:
+        mark = "worse: " if change.regressed else ""
+        console.print(f"{mark}{change.text}", markup=False)
     for note in report.notes:
         console.print(note, markup=False)
