@@ -35,6 +35,7 @@ VERBS: Final = {
     "convert": "Convert an image so that containers start before it has arrived.",
     "daemon": "Serve all roots of this node.",
     "gc": "Remove what no image of a repository needs.",
+    "inspect": "Show what is in an image, and what of it is used.",
     "install": "Set up containerd and systemd for thinfs.",
     "mount": "Mount an image's root lazily.",
     "rm": "Take the names of images away from a repository.",
