@@ -149,6 +149,11 @@ class MetadataImages:
             log.info("root %s: its metadata image is rendered here: %s", root.id, error)
         return await self._rendered(root)
 
+    async def whole(self, image: Image) -> Image | None:
+        """The same image as a file of this node, once all of its pieces are here."""
+        kept = await self._images.kept(image.digest)
+        return None if kept is None else Image(image.digest, kept)
+
     async def release(self, image: Image) -> None:
         """Let an image be evicted."""
         await self._images.release(image.digest)

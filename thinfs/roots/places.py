@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from thinfs.errors import StoreError, ThinfsError
-from thinfs.roots.kernel import mount_image, mount_overlay, unmount_all
+from thinfs.roots.kernel import Backing, mount_image, mount_overlay, unmount_all
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
 from thinfs.roots.probe import SCRATCH_PREFIX
 
@@ -92,8 +92,8 @@ class NativeMounts(Protocol):
         """Mount a root."""
         ...
 
-    def renew(self, root_id: str, /) -> Place:
-        """One more holder comes."""
+    def renew(self, root_id: str, /, image: Path | None = None) -> Place:
+        """One more holder comes; given an image, it and those after it get mounts of that."""
         ...
 
     def unmount(self, root_id: str, /) -> None:
@@ -134,17 +134,22 @@ class NativeLayers:
             self.unmount(root_id)
             raise
 
-    def renew(self, root_id: str) -> Place:
+    def renew(self, root_id: str, image: Path | None = None) -> Place:
         """Let the next container see what is in the cache by now; the others keep what they have.
 
         A file that was read from FUSE once stays with FUSE as long as the kernel has its inode.
         Each container has an overlay of its own and so inodes of its own, but a nested root's
         are all containers' that use the same mount.
 
+        A new image is mounted over the former one: there is no moment in which somebody who has
+        just been told where the root is would not find it.
+
         Raises:
             StoreError: the kernel refuses.
         """
         home = self.folder / root_id
+        if image is not None:
+            self._mount_root(home, image)
         if self.ability.layers is Layers.NESTED:
             unmount_all(home / LOWER)
             self._mount_lower(home)
@@ -157,13 +162,31 @@ class NativeLayers:
     def _mount(self, home: Path, image: Path) -> Place:
         for name in (METADATA, WHOLE):
             (home / name).mkdir()
-        mount_image(image, home / METADATA, self.ability.backing)
-        options = read_only_options(self._lowerdir(home), self.ability.layers)
-        mount_overlay(home / WHOLE, [*options, *xino("on")], read_only=True)
+        self._mount_root(home, image)
         if self.ability.layers is Layers.NESTED:
             (home / LOWER).mkdir()
             self._mount_lower(home)
         return self._place(home)
+
+    def _mount_root(self, home: Path, image: Path) -> None:
+        self._mount_image(image, home / METADATA)
+        options = read_only_options(self._lowerdir(home), self.ability.layers)
+        mount_overlay(home / WHOLE, [*options, *xino("on")], read_only=True)
+
+    def _mount_image(self, image: Path, at: Path) -> None:
+        """Through a loop device, if the image is here.
+
+        The kernel reads a file's metadata block by block, 4 KiB each; below a loop device the
+        file is read ahead.
+        """
+        if not image.is_relative_to(self.fuse):
+            try:
+                mount_image(image, at, Backing.LOOP)
+            except StoreError as error:
+                log.debug("%s: no loop device, so without read-ahead: %s", at, error)
+            else:
+                return
+        mount_image(image, at, self.ability.backing)
 
     def _mount_lower(self, home: Path) -> None:
         options = read_only_options(self._lowerdir(home), self.ability.layers)
@@ -225,7 +248,7 @@ class NativePlaces:
             ThinfsError: it cannot be mounted natively, and there is no other place.
         """
         if root.id in self._used:
-            return await trio.to_thread.run_sync(partial(self._mounts.renew, root.id))
+            return await self._renew(root.id)
         if root.id in self._refused and self._otherwise is not None:
             return await self._otherwise.place(root)
         try:
@@ -244,6 +267,14 @@ class NativePlaces:
         if image is not None:
             await self._unmount(root.id)
             await self._images.release(image)
+
+    async def _renew(self, root_id: str) -> Place:
+        used = self._used[root_id]
+        whole = await self._images.whole(used) if used.in_pieces else None
+        path = None if whole is None else whole.path
+        place = await trio.to_thread.run_sync(partial(self._mounts.renew, root_id, path))
+        self._used[root_id] = whole or used
+        return place
 
     async def _place(self, root: OpenRoot) -> Place:
         image = await self._images.get(root)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
+from msgspec import structs
 
 from catalog.erofs import render
 from catalog.model import TreeKind
@@ -17,12 +18,14 @@ from catalog.reader import CatalogReader
 from tests.support.catalogs import directory, file, write_layer
 from thinfs.errors import FormatError, MissingError, StoreError, ThinfsError
 from thinfs.oci.recipe import BlobRef, Recipe, RecipeExtension, RecipeRoot
+from thinfs.roots.boot import BootContents
 from thinfs.roots.contents import RootMap
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
-from thinfs.roots.metadata import FETCH_WITHIN_S, MetadataImages
+from thinfs.roots.metadata import FETCH_WITHIN_S, SMALL_BYTES, MetadataImages
 from thinfs.roots.opening import OpenRoot
 from thinfs.roots.places import NativePlaces, Place, TreePlaces
 from thinfs.roots.probe import probe
+from thinfs.store.boot import BootContent, BootRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +44,7 @@ class FakeImages:
     error: ThinfsError | None = None
     silent: bool = False
     pinned: list[bytes] = field(default_factory=list)
+    here: dict[bytes, Path] = field(default_factory=dict)
 
     async def file(
         self,
@@ -60,7 +64,7 @@ class FakeImages:
         return self._keep(digest, self.published[digest])
 
     async def kept(self, digest: bytes, /) -> Path | None:
-        return None
+        return self.here.get(digest)
 
     async def pin(self, digest: bytes, /) -> None:
         self.pinned.append(digest)
@@ -113,6 +117,20 @@ def open_root(reader: CatalogReader, image: bytes | None) -> OpenRoot:
     made = RecipeRoot(chain_id="sha256:" + "0" * 64, catalog=blob, metadata=metadata)
     recipe = Recipe("1.0", "test/image:1", [], RecipeExtension(["file:///r"], made))
     return OpenRoot("a" * 16, b"a" * 32, recipe, RootMap(catalog=reader), ())
+
+
+def in_pieces(root: OpenRoot, image: bytes) -> OpenRoot:
+    """The same root with an image that is worth to be read in pieces."""
+    digest = hashlib.sha256(image).hexdigest()
+    record = BootRecord(1, BootContent(digest, len(image), ()), (), (), ())
+    boot = BlobRef(digest="sha256:" + "b" * 64, size=10, stored_size=5)
+    blob = BlobRef(digest=f"sha256:{digest}", size=len(image), stored_size=SMALL_BYTES + 1)
+    extension = root.recipe.thinfs
+    assert extension is not None
+    made = structs.replace(extension.root, metadata=blob, boot=boot)
+    recipe = structs.replace(root.recipe, thinfs=structs.replace(extension, root=made))
+    contents = RootMap(boot=BootContents(record), catalog=catalog(root))
+    return replace(root, recipe=recipe, contents=contents)
 
 
 def catalog(root: OpenRoot) -> CatalogReader:
@@ -197,8 +215,8 @@ class FakeMounts:
             raise self.error
         return NATIVE
 
-    def renew(self, root_id: str, /) -> Place:
-        self.done.append(f"renew {root_id[:1]}")
+    def renew(self, root_id: str, /, image: Path | None = None) -> Place:
+        self.done.append(f"renew {root_id[:1]}" + (f" with {image.name}" if image else ""))
         return NATIVE
 
     def unmount(self, root_id: str, /) -> None:
@@ -215,6 +233,38 @@ async def test_a_native_place_is_mounted_renewed_and_unmounted(
     await places.remove(root)
     await places.remove(root)
     assert mounts.done == ["mount a", "renew a", "unmount a"]
+    assert images.pinned == []
+
+
+@dataclass
+class FakePieces:
+    """The image of every root is ``image``."""
+
+    image: Path
+
+    async def head(self, root: OpenRoot, length: int, /) -> bytes:
+        return self.image.read_bytes()[:length]
+
+    def path(self, root: OpenRoot, /) -> Path:
+        return self.image
+
+
+async def test_once_all_pieces_are_here_the_next_holder_gets_a_mount_of_the_file(
+    images: FakeImages, root: OpenRoot, rendered: bytes, tmp_path: Path
+) -> None:
+    digest = hashlib.sha256(rendered).digest()
+    pieces = FakePieces(tmp_path / "image")
+    getter = MetadataImages(images, tmp_path, CatalogReader.open, pieces)
+    mounts = FakeMounts()
+    places = NativePlaces(mounts, getter, None)
+    asked = in_pieces(root, rendered)
+    for _ in range(2):
+        await places.place(asked)
+    images.here[digest] = tmp_path / "whole"
+    for _ in range(2):
+        await places.place(asked)
+    await places.remove(asked)
+    assert mounts.done == ["mount a", "renew a", "renew a with whole", "renew a", "unmount a"]
     assert images.pinned == []
 
 
