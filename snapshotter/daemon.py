@@ -18,6 +18,9 @@ DETACH_TIMEOUT_S = 10.0
 class Daemon:
     """Roots from the daemon of this node; a context manager, for any number of threads.
 
+    While the daemon's worker is replaced, callers wait: the control socket takes connections all
+    the time, and a request whose worker was killed is made again.
+
     Args:
         socket: the daemon's control socket; nobody need listen there yet.
     """

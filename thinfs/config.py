@@ -99,6 +99,7 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             against; empty means the system's.
         client_certificate: PEM file with this node's certificate, for servers that ask for one.
         client_key: PEM file with its key, when client_certificate does not hold it.
+        credentials: TOML file with logins by host; empty means none. See docs/sources.md.
     """
 
     allow: list[str] = msgspec.field(default_factory=list)
@@ -119,6 +120,7 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ca_file: str = ""
     client_certificate: str = ""
     client_key: str = ""
+    credentials: str = ""
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,6 +151,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "auto": native where this machine can, which is tried at start.
         metrics: "host:port" where Prometheus may scrape; empty: only on the socket.
         read_ahead_kib: the kernel's read-ahead on the mount.
+        hang_timeout_s: a worker that is silent for so long is killed and replaced; readers wait.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -158,6 +161,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     root_mode: Literal["auto", "native", "tree"] = "auto"
     metrics: str = ""
     read_ahead_kib: Positive = 4096
+    hang_timeout_s: PositiveSeconds = 15.0
     log_level: str = "INFO"
 
 

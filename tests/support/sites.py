@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ import tomli_w
 
 from tests.support.processes import Process
 from tests.support.repositories import make_root
+from tests.support.wait import wait_until
 from thinfs.control.client import ControlClient
 
 if TYPE_CHECKING:
@@ -95,21 +98,37 @@ class Site:
         """A daemon that answers."""
         command = self.daemon_command or self.command("-v", "daemon")
         with Process(command, folder=self.folder, name=name, check_log=True) as process:
-            process.wait_ready(self.answers, "the control API")
+            process.wait_ready(lambda: self.answers(process.pid), "the control API")
             yield process
 
-    def answers(self) -> bool:
-        """Whether the daemon answers."""
+    def answers(self, pid: int) -> bool:
+        """Whether this daemon answers, and not a worker that an earlier one has left."""
         try:
             with self.client() as client:
-                client.roots()
+                return client.status().pid == pid
         except Exception:
             return False
-        return True
+
+    def kill_daemon(self, process: Process) -> None:
+        """Kill the supervisor and then its worker: nothing is left that could serve."""
+        with self.client() as client:
+            worker = client.status().worker.pid
+        process.stop(signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: is_gone(worker), "the worker to be gone")
 
     def client(self) -> ControlClient:
         """A client of the daemon."""
         return ControlClient(self.socket, timeout_s=30.0)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, also when its parent has not noticed yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "XZ"
 
 
 def is_mounted(directory: Path) -> bool:

@@ -7,6 +7,7 @@ library's client takes a third of the time of a full HTTP client, and nothing is
 from __future__ import annotations
 
 import http.client
+import logging
 import select
 import socket
 from queue import Empty, SimpleQueue
@@ -17,6 +18,13 @@ from thinfs.errors import TransportError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+log = logging.getLogger(__name__)
+
+AGAIN: Final = 5
+"""How often a request is repeated whose connection breaks. An idle one is closed at the daemon's
+end, perhaps at this very moment; or the worker was killed, and the next one has its socket."""
+
+_BROKEN: Final = (ConnectionError, http.client.IncompleteRead)
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -41,11 +49,12 @@ class Connections:
             TransportError: nobody listens, or the answer does not come.
         """
         try:
-            try:
-                return self._ask(method, target, body)
-            except (ConnectionResetError, BrokenPipeError):
-                # An idle connection is closed at the daemon's end, perhaps at this very moment.
-                return self._ask(method, target, body)
+            for _ in range(AGAIN):
+                try:
+                    return self._ask(method, target, body)
+                except _BROKEN as error:
+                    log.debug("asking again: %r", error)
+            return self._ask(method, target, body)
         except (OSError, http.client.HTTPException) as error:
             detail = str(error) or type(error).__name__
             raise TransportError(f"daemon at {self._path}: {detail}") from error

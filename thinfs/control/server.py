@@ -6,7 +6,6 @@ The server knows nothing of what it drives but :class:`Driven`.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -26,7 +25,6 @@ from thinfs.errors import FormatError, StoreError, ThinfsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from hypercorn.typing import ASGIFramework
     from starlette.requests import Request
@@ -105,30 +103,6 @@ def application(driven: Driven) -> Starlette:
 def metrics_application(driven: Driven) -> Starlette:
     """The metrics alone, for a TCP port."""
     return Starlette(routes=[_metrics_route(driven)])
-
-
-def listen_unix(path: Path) -> socket.socket:
-    """Listen on a unix socket that only this user may connect to.
-
-    The permission bits are there from the first moment: Linux makes the file with those of the
-    unbound socket. A socket that nobody listens on any more is replaced.
-
-    Raises:
-        StoreError: somebody listens there, or the path cannot be used.
-    """
-    if _somebody_listens(path):
-        raise StoreError(f"somebody listens on {path} already: is another daemon running?")
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        os.fchmod(listening.fileno(), 0o600)
-        listening.bind(str(path))
-        listening.listen()
-    except OSError as error:
-        listening.close()
-        raise StoreError(f"cannot listen on {path}: {error.strerror or error}") from error
-    return listening
 
 
 def listen_tcp(address: str) -> socket.socket:
@@ -215,12 +189,3 @@ def _json(value: Any) -> Response:
 def _problem(status: int, problem: Problem) -> Response:
     body = msgspec.json.encode(problem)
     return Response(body, status_code=status, media_type="application/json")
-
-
-def _somebody_listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True

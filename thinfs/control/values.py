@@ -9,6 +9,9 @@
 ``GET /metrics``             Prometheus text
 ===========================  =============================================================
 
+Every request may be made twice with the same result: a client whose connection breaks, because
+the worker that answered it was killed or replaced, asks again.
+
 An error is answered as :class:`Problem` with status 400 (usage, format), 404 (missing), 502
 (transport, integrity) or 500 (store and all else).
 """
@@ -120,13 +123,37 @@ class FetchStatus(msgspec.Struct, frozen=True):
     circuits: list[CircuitStatus] = []
 
 
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """The process that answers the kernel, and what its supervisor tells about it.
+
+    Attributes:
+        pid: its process.
+        number: 1 for the first worker of the daemon.
+        uptime_s: since it began to serve.
+        supervised: whether the supervisor lives.
+        restarts: workers of this daemon that ended without being told to.
+        last_end: how the last one of them ended; empty when there was none.
+        reloads_failed: how often a new worker was wanted and could not start.
+        reload_error: why, the last time.
+    """
+
+    pid: int = 0
+    number: int = 0
+    uptime_s: float = 0.0
+    supervised: bool = True
+    restarts: int = 0
+    last_end: str = ""
+    reloads_failed: int = 0
+    reload_error: str = ""
+
+
 class Status(msgspec.Struct, frozen=True):
     """The daemon as ``thinfs status`` shows it.
 
     Attributes:
-        version: of thinfs.
-        pid: of the daemon.
-        uptime_s: since it started.
+        version: of thinfs; the worker's.
+        pid: of the daemon: the supervisor.
+        uptime_s: since the mount was made.
         mountpoint: where all roots are served.
         roots: what is attached.
         cache: the node cache.
@@ -134,6 +161,9 @@ class Status(msgspec.Struct, frozen=True):
         fuse_requests: requests served, by operation.
         root_mode: ``tree`` or ``native``: how roots are served if nothing stands against it.
         root_mode_reason: why, for a person.
+        fuse_underway: requests that are being answered.
+        fuse_oldest_s: age of the oldest of them, 0 when there is none.
+        worker: the process that answers.
     """
 
     version: str
@@ -146,6 +176,9 @@ class Status(msgspec.Struct, frozen=True):
     fuse_requests: dict[str, int]
     root_mode: str = "tree"
     root_mode_reason: str = ""
+    fuse_underway: int = 0
+    fuse_oldest_s: float = 0.0
+    worker: WorkerStatus = WorkerStatus()
 
 
 class TraceEvent(msgspec.Struct, frozen=True, array_like=True):

@@ -80,22 +80,37 @@ class ImagePieces:
         return self.folder / name[:2] / name
 
 
-async def choose(node: Node, root_mode: str, mountpoint: Path, ways: Sequence[Ability]) -> Choice:
+def native_folder(mountpoint: Path) -> Path:
+    """Where native roots are mounted: beside the FUSE mount."""
+    return mountpoint.with_name(f"{mountpoint.name}.native")
+
+
+async def choose(
+    node: Node,
+    root_mode: str,
+    mountpoint: Path,
+    ways: Sequence[Ability],
+    *,
+    inherited: bool = False,
+) -> Choice:
     """Try out what this machine can do, as far as the configuration leaves a choice.
 
-    Mounts that an earlier daemon left are detached.
+    Mounts that an earlier daemon left are detached, but those of an inherited mount.
 
     Args:
         node: its cache becomes a layer of native roots.
         root_mode: ``auto``, ``native`` or ``tree``.
         mountpoint: of the FUSE mount; native roots are mounted beside it.
         ways: how native roots may be served, the best one first.
+        inherited: the FUSE mount was served by a worker before this one, so what stands on it
+            lives, and may be served by that worker still.
 
     Raises:
         StoreError: ``native`` is demanded and not possible.
     """
-    folder = mountpoint.with_name(f"{mountpoint.name}.native")
-    await trio.to_thread.run_sync(partial(sweep, folder))
+    folder = native_folder(mountpoint)
+    if not inherited:
+        await trio.to_thread.run_sync(partial(sweep, folder))
     trees = TreePlaces(mountpoint / TREES)
     if root_mode == "tree":
         return Choice(TREE_MODE, 'root_mode = "tree" in the configuration', trees)
@@ -109,7 +124,8 @@ async def choose(node: Node, root_mode: str, mountpoint: Path, ways: Sequence[Ab
         log.info("roots are served by FUSE alone: %s", error)
         return Choice(TREE_MODE, f"native roots are not possible here: {error}", trees)
     log.info("roots are served natively: %s", ability)
-    layers = NativeLayers(folder, node.cache.places.contents, mountpoint / CONTENTS, ability)
+    cached = node.cache.places.contents
+    layers = NativeLayers(folder, cached, mountpoint / CONTENTS, ability, inherited)
     store = CatalogStore(node.cache, node.contents.disk, node.fetcher, Kind.METADATA)
     pieces = ImagePieces(node.contents, mountpoint / CONTENTS)
     images = MetadataImages(

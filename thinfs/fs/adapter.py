@@ -19,6 +19,7 @@ import pyfuse3
 from catalog.model import MAX_NAME_BYTES
 from thinfs.fs.errnos import errno_of, is_expected
 from thinfs.fs.filesystem import OVERLAY_XATTRS
+from thinfs.fs.underway import Underway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -54,6 +55,7 @@ def _answers(
     @functools.wraps(method)
     async def answer(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
         self.requests[operation] += 1
+        number = self.underway.begin()
         try:
             return await method(self, *args, **kwargs)
         except pyfuse3.FUSEError:
@@ -65,6 +67,8 @@ def _answers(
             else:
                 log.exception("%s failed", operation)
             raise pyfuse3.FUSEError(errno_of(error)) from None
+        finally:
+            self.underway.end(number)
 
     return answer
 
@@ -75,6 +79,7 @@ class Adapter(pyfuse3.Operations):
     Attributes:
         requests: requests answered, by operation.
         errors: those among them that failed, by operation.
+        underway: those that are being answered.
     """
 
     supports_dot_lookup = False
@@ -86,6 +91,7 @@ class Adapter(pyfuse3.Operations):
         self._fs = filesystem
         self.requests: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.underway = Underway()
 
     @_answers
     async def lookup(self, parent: int, name: bytes, _ctx: Any) -> pyfuse3.EntryAttributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
 from thinfs.roots.probe import SCRATCH_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from thinfs.roots.metadata import Image, MetadataImages
@@ -110,12 +111,14 @@ class NativeLayers:
         cache: contents that are here.
         fuse: contents that can be had.
         ability: what this kernel can do.
+        inherited: mounts that are there stand on this very FUSE mount and are alive.
     """
 
     folder: Path
     cache: Path
     fuse: Path
     ability: Ability
+    inherited: bool = False
 
     def mount(self, root_id: str, image: Path) -> Place:
         """Mount a root; may wait for the FUSE mount, so call it in a thread.
@@ -124,6 +127,9 @@ class NativeLayers:
             StoreError: the kernel refuses; nothing is left mounted.
         """
         home = self.folder / root_id
+        if self.inherited and self._is_mounted(home):
+            log.info("root %s is mounted already", root_id)
+            return self._place(home)
         self.unmount(root_id)
         try:
             home.mkdir(parents=True)
@@ -158,6 +164,13 @@ class NativeLayers:
     def unmount(self, root_id: str) -> None:
         """Detach a root's mounts; whoever uses them keeps them."""
         clear(self.folder / root_id, (WHOLE, LOWER, METADATA))
+
+    def _is_mounted(self, home: Path) -> bool:
+        """Whether a worker before this one has mounted all of a root, and not unmounted it."""
+        nested = self.ability.layers is Layers.NESTED
+        names = (METADATA, WHOLE, LOWER) if nested else (METADATA, WHOLE)
+        # An overlay's own root is looked at: that asks nothing of the layers below.
+        return all(os.path.ismount(home / name) for name in names)
 
     def _mount(self, home: Path, image: Path) -> Place:
         for name in (METADATA, WHOLE):
@@ -201,13 +214,17 @@ class NativeLayers:
         return Place(NATIVE_MODE, lower, str(home / WHOLE))
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, keep: Collection[str] = ()) -> None:
     """Detach what an earlier daemon has left mounted below the folder of native roots.
 
     Containers keep what they have.
+
+    Args:
+        folder: of :class:`NativeLayers`.
+        keep: roots that are left alone.
     """
     if folder.is_dir():
-        for home in list(folder.iterdir()):
+        for home in [home for home in folder.iterdir() if home.name not in keep]:
             clear(home, sorted((path.name for path in home.iterdir()), reverse=True))
             if home.name.startswith(SCRATCH_PREFIX):
                 shutil.rmtree(home, ignore_errors=True)

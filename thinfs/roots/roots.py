@@ -144,12 +144,17 @@ class Roots:
         """Give up one holder's claim; nothing happens when it has none."""
         await self._release(holder, keep="")
 
-    async def aclose(self) -> None:
-        """Stop serving, and keep all records for the next start."""
+    async def aclose(self, *, keep_places: bool = False) -> None:
+        """Stop serving, and keep all records for the next start.
+
+        Args:
+            keep_places: leave to the next process what is mounted.
+        """
         while self._open:
             _, root = self._open.popitem()
             self._placed.pop(root.id, None)
-            await self._places.remove(root)
+            if not keep_places:
+                await self._places.remove(root)
             self._shelf.hide(root)
             await self._opener.close(root)
 

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def only_one(lock: Path, what: str) -> Iterator[None]:
+def only_one(lock: Path, what: str) -> Iterator[int]:
     """Hold a lock file for the block; a killed process holds nothing.
 
     Args:
         lock: the file; it stays, for removing it would let two processes lock two files.
         what: is being locked, for the message.
+
+    Gives:
+        Its descriptor: a process that inherits it holds the lock as well.
 
     Raises:
         StoreError: another process has it, or the file cannot be written.
@@ -39,7 +42,11 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
                 f"another thinfs daemon (process {holder}) uses {what}: stop it first,"
                 " or give this one another place in its configuration"
             ) from None
-        file.truncate(0)
-        file.write(b"%d\n" % os.getpid())
-        file.flush()
-        yield
+        sign(file.fileno())
+        yield file.fileno()
+
+
+def sign(lock: int) -> None:
+    """Write this process's number into a lock file that it holds."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"%d\n" % os.getpid(), 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thinfs.control.connection import Connections
+from thinfs.control.connection import AGAIN, Connections
 from thinfs.errors import TransportError
 
 if TYPE_CHECKING:
@@ -104,9 +104,15 @@ def test_a_request_that_was_not_answered_is_asked_once_more(folder: Path) -> Non
         assert server.requests == [2, 1]
 
 
+def test_a_request_outlives_workers_that_die_one_after_the_other(folder: Path) -> None:
+    with serving(folder, "r", "r", "r", "a") as (connections, server):
+        assert connections.ask("GET", "/") == (200, b"ok")
+        assert server.requests == [1, 1, 1, 1]
+
+
 def test_a_request_that_is_never_answered_fails(folder: Path) -> None:
     with (
-        serving(folder, "r", "r") as (connections, _),
+        serving(folder, *["r"] * (AGAIN + 1)) as (connections, _),
         pytest.raises(TransportError, match=r"daemon at .*closed"),
     ):
         connections.ask("GET", "/")

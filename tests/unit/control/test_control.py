@@ -15,6 +15,7 @@ import trio
 import thinfs.errors
 from thinfs.control import server
 from thinfs.control.client import ControlClient
+from thinfs.control.listening import listen_unix
 from thinfs.control.problems import STATUS, error_of, problem_of
 from thinfs.control.values import CacheStatus, FetchStatus, Root, Status
 from thinfs.errors import (
@@ -82,7 +83,7 @@ async def serving(daemon: FakeDaemon, path: Path) -> AsyncIterator[None]:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            server.serve, server.application(daemon), server.listen_unix(path), stop
+            server.serve, server.application(daemon), listen_unix(path), stop
         )
         try:
             yield
@@ -206,10 +207,10 @@ async def test_only_its_user_may_connect(socket: Path) -> None:
 
 
 def test_a_socket_that_nobody_listens_on_is_replaced(socket: Path) -> None:
-    server.listen_unix(socket).close()
+    listen_unix(socket).close()
     assert socket.exists()
-    with server.listen_unix(socket), pytest.raises(StoreError, match="somebody listens"):
-        server.listen_unix(socket)
+    with listen_unix(socket), pytest.raises(StoreError, match="somebody listens"):
+        listen_unix(socket)
 
 
 def test_without_a_daemon_the_client_says_how_to_start_one(socket: Path) -> None:

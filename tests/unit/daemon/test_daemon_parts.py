@@ -10,12 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from thinfs.config import Config, DaemonConfig
-from thinfs.daemon import daemon
-from thinfs.supervisor.lock import only_one
 from thinfs.daemon.metrics import MountCollector
-from thinfs.supervisor.notify import notify
 from thinfs.daemon.plain import the_one_error
 from thinfs.errors import StoreError
+from thinfs.fs.underway import Underway
+from thinfs.supervisor.lock import only_one
+from thinfs.supervisor.notify import notify
+from thinfs.supervisor.run import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,13 +72,13 @@ def test_a_service_manager_that_is_gone_is_no_reason_to_end(
 
 def test_a_socket_path_that_the_kernel_would_cut_is_refused(tmp_path: Path) -> None:
     config = Config(daemon=DaemonConfig(socket=str(tmp_path / ("x" * 108))))
-    with pytest.raises(StoreError, match="at most 107 bytes"):
-        daemon.run(config)
+    with pytest.raises(StoreError, match="may have at most 102 bytes"):
+        run(config)
 
 
 def test_requests_are_counted_by_operation() -> None:
     registry = CollectorRegistry()
-    registry.register(MountCollector({"read": 2, "lookup": 3}, {"read": 1}, lambda: 4))
+    registry.register(MountCollector({"read": 2, "lookup": 3}, {"read": 1}, lambda: 4, Underway()))
     text = generate_latest(registry).decode()
     assert 'thinfs_fuse_requests_total{operation="lookup"} 3.0' in text
     assert 'thinfs_fuse_errors_total{operation="read"} 1.0' in text
