@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -17,14 +19,14 @@ from thinfs.fetch.backoff import FIRST_WAIT_S, wait_s
 from thinfs.fetch.gate import Priority
 from thinfs.roots.boot import BootContents
 from thinfs.roots.contents import RootMap
+from thinfs.store.address import directory_address
 from thinfs.store.allow import allowed_address
 from thinfs.store.boot import parse_boot
-from thinfs.store.layout import raw_digest
+from thinfs.store.layout import catalog_path, raw_digest
 from thinfs.store.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from pathlib import Path
 
     from catalog.reader import CatalogReader
     from thinfs.config import RepositoryConfig, SourcesConfig
@@ -135,6 +137,30 @@ class SourcePool:
             log.info("left out: %s", refusal)
         return tuple(found)
 
+    async def for_root(self, urls: Sequence[str], catalog: bytes) -> tuple[Source, ...]:
+        """Sources for one root: this machine's own repository first if it has the root's catalog.
+
+        An image that was loaded from a file names repositories that nobody can reach from here.
+
+        Args:
+            urls: what its recipe asks for.
+            catalog: digest of its catalog.
+
+        Raises:
+            UsageError: none is allowed, and it is not here either.
+        """
+        here = Path(self._repository.path).absolute()
+        file = here / catalog_path(catalog)
+        if not await trio.to_thread.run_sync(file.is_file, abandon_on_cancel=True):
+            return self.allowed(urls)
+        own = self._source(directory_address(os.fsencode(here)).url)
+        try:
+            others = self.allowed(urls)
+        except UsageError as refusal:
+            log.info("left out: %s", refusal)
+            others = ()
+        return tuple(dict.fromkeys((own, *others)))
+
     def mirrors(self) -> tuple[Source, ...]:
         """Sources for the mirrors, which the configuration allows by naming them."""
         return tuple(self._source(url) for url in self._config.mirrors)
@@ -207,7 +233,7 @@ class RootOpener:
         """
         extension = _extension(recipe)
         digest = catalog_digest(recipe)
-        sources = self._pool.allowed(extension.repositories)
+        sources = await self._pool.for_root(extension.repositories, digest)
         here = await self._catalogs.kept(digest)
         boot: BootContents | None = None
         try:

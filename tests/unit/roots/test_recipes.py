@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,10 +22,9 @@ from thinfs.oci.recipe import MAX_RECIPE_BYTES
 from thinfs.oci.thin import build_thin_image
 from thinfs.roots.opening import SourcePool
 from thinfs.roots.recipes import MAX_LAYER_BYTES, find_recipe, recipe_in_layer
+from thinfs.store.layout import catalog_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.repositories import MadeRoot
 
 
@@ -132,6 +132,24 @@ def test_a_pool_leaves_out_what_is_not_allowed(config: Config) -> None:
     assert pool.allowed([local]) == (only,)
     with pytest.raises(UsageError, match=r'add "https://example.org/thin/" to allow'):
         pool.allowed(["https://example.org/thin"])
+
+
+async def test_a_root_that_the_local_repository_has_is_read_from_there_whatever_it_asks_for(
+    config: Config,
+) -> None:
+    """An image that was loaded from a file names repositories that nobody here may ask."""
+    elsewhere = ["https://example.org/thin"]
+    digest = b"c" * 32
+    pool = SourcePool(config.sources, config.repository)
+    with pytest.raises(UsageError):
+        await pool.for_root(elsewhere, digest)
+    catalog = Path(config.repository.path) / catalog_path(digest)
+    catalog.parent.mkdir(parents=True)
+    catalog.touch()
+    local = Path(config.repository.path).as_uri()
+    assert [each.url for each in await pool.for_root(elsewhere, digest)] == [local]
+    assert [each.url for each in await pool.for_root([local], digest)] == [local]
+    await pool.aclose()
 
 
 def test_a_pool_follows_the_configuration(config: Config) -> None:
