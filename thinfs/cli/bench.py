@@ -41,6 +41,8 @@ Examples:
   thinfs bench app:1-thin --against overlayfs,stargz --image stargz=registry.example.org/app:1-esgz
 """
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("image")
@@ -89,9 +91,18 @@ Examples:
     show_default=True,
     help="Where the worlds are made; needs room for them.",
 )
+@click.option("--baseline", "baseline_file", type=_FILE, help="Earlier results to compare with.")
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write all results as JSON."
+    "--max-regress",
+    default=DEFAULT_REGRESS,
+    show_default=True,
+    metavar="PERCENT",
+    help="How much worse than the baseline is allowed; what is worse exits with 8.",
 )
+@click.option("--junit", "junit_file", type=_FILE, help="Write JUnit XML.")
+@click.option("--markdown", "markdown_file", type=_FILE, help="Write Markdown.")
+@click.option("--html", "html_file", type=_FILE, help="Write a page with a waterfall.")
+@click.option("--json", "json_file", type=_FILE, help="Write all results as JSON.")
 @click.pass_context
 def command(
     ctx: click.Context,
