@@ -23,7 +23,7 @@ import trio
 
 import thinfs
 from thinfs.errors import FormatError, TransportError, UsageError
-from thinfs.transfer import Answer, Pace, without_password
+from thinfs.transfer import Answer, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -255,8 +255,7 @@ class _Transfer:
         return bool(self._get.proxy)
 
     def _error(self, message: str, blame: Blame = "") -> TransportError:
-        way = f" through {without_password(self._get.proxy)}" if self._get.proxy else ""
-        return TransportError(f"{self._get.url}{way}: {message}", blame=blame)
+        return TransportError(f"{self._get.shown}: {message}", blame=blame)
 
     # libcurl calls what follows; an exception in there would be printed and lost.
 

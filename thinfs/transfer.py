@@ -60,6 +60,11 @@ class Get:
     patience: Patience
     proxy: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """What was asked for and through what, for messages."""
+        return f"{self.url} through {without_password(self.proxy)}" if self.proxy else self.url
+
 
 @dataclass(slots=True)
 class Answer:

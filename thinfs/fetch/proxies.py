@@ -55,7 +55,7 @@ def in_order(groups: Groups, digest: bytes) -> list[Proxy]:
     return [proxy for group in groups for proxy in _shared(group, digest)]
 
 
-def _shared(group: Sequence[Proxy], digest: bytes) -> list[Proxy]:
+def _shared(group: Sequence[Proxy], digest: bytes) -> Sequence[Proxy]:
     # Rendezvous hashing: when one fails, only its own objects go elsewhere.
     def score(proxy: Proxy) -> bytes:
         return hashlib.sha256((proxy or "").encode() + digest).digest()

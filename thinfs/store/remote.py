@@ -103,7 +103,7 @@ class HttpSource:
             get = Get(url, headers, max_bytes, patience, proxy)
             answer = await self._transfers.fetch(get, sink)
             if answer.status not in REDIRECTS:
-                _check(answer, url, time.time())
+                _check(answer, get, time.time())
                 return
             url = self._redirected(url, answer)
         raise TransportError(f"{url}: more than {MAX_REDIRECTS} redirects", blame="host")
@@ -122,11 +122,11 @@ class HttpSource:
         return address.url
 
 
-def _check(answer: Answer, url: str, now: float) -> None:
+def _check(answer: Answer, get: Get, now: float) -> None:
     if answer.status in ABSENT:
-        raise MissingError(f"{url} does not exist (HTTP {answer.status})")
+        raise MissingError(f"{get.url} does not exist (HTTP {answer.status})")
     if answer.status != OK:
-        message = f"{url}: HTTP {answer.status} {answer.reason}".rstrip()
+        message = f"{get.shown}: HTTP {answer.status} {answer.reason}".rstrip()
         raise TransportError(message, retry_after_s=_retry_after_s(answer, now))
 
 
