@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from catalog.erofs.errors import CannotRender, DamagedImage
 from catalog.erofs.inodes import ImageNode
+from catalog.erofs.lookup import locate
 from catalog.erofs.read import check_superblock, walk
 from catalog.erofs.write import NOBODY, MetadataImage, render
 
@@ -42,6 +43,7 @@ __all__ = [
     "ImageNode",
     "MetadataImage",
     "check_superblock",
+    "locate",
     "render",
     "walk",
 ]

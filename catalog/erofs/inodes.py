@@ -76,14 +76,19 @@ class _Head:
 class Inodes:
     """The inodes of one image; reads no more bytes than it has.
 
+    Args:
+        handle: of the file.
+        size: of the image.
+        times: how often each byte may be read.
+
     Attributes:
         size: of the image.
     """
 
-    def __init__(self, handle: int, size: int) -> None:
+    def __init__(self, handle: int, size: int, times: int = 1) -> None:
         self.size = size
         self._handle = handle
-        self._budget = size
+        self._budget = size * times
 
     def read(self, nid: int) -> tuple[ImageNode, Iterator[bytes]]:
         """An inode, and the pieces of a directory's entries.
@@ -114,6 +119,28 @@ class Inodes:
         if head.kind == stat.S_IFCHR and node.rdev == (0, 0):
             raise DamagedImage("a whiteout")
         return node, pieces if head.kind == stat.S_IFDIR else iter(())
+
+    def spans(self, nid: int) -> list[tuple[int, int]]:
+        """Where an inode is, and where its data's whole blocks are: (offset, length) of each.
+
+        Raises:
+            DamagedImage: it is not as we write it.
+        """
+        head = self._head(nid)
+        xattr_bytes = disk.XATTR_HEADER.size + 4 * (head.icount - 1) if head.icount else 0
+        after = len(disk.HOLE) * chunks(head.size) if head.layout == disk.CHUNK_BASED else 0
+        blocks = head.size if head.kind in _WITH_DATA else 0
+        if head.layout == disk.FLAT_INLINE:
+            after = head.size % disk.BLOCK
+            blocks -= after
+        start = nid << disk.SLOT_BITS
+        found = [(start, head.end + xattr_bytes + after - start)]
+        if blocks:
+            first = head.first << disk.BLOCK_BITS
+            found.append((first, disk.round_up(blocks, disk.BLOCK)))
+        if any(offset + length > self.size for offset, length in found):
+            raise DamagedImage("something lies behind the end")
+        return found
 
     def _head(self, nid: int) -> _Head:
         at = nid << disk.SLOT_BITS

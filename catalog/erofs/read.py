@@ -36,8 +36,8 @@ def check_superblock(path: Path) -> None:
         DamagedImage: it is none.
         CatalogError: the file cannot be read.
     """
-    with _opened(path) as (handle, size):
-        _superblock(handle, size)
+    with opened(path) as (handle, size):
+        superblock(handle, size)
 
 
 def walk(path: Path) -> Iterator[tuple[bytes, ImageNode]]:
@@ -49,13 +49,13 @@ def walk(path: Path) -> Iterator[tuple[bytes, ImageNode]]:
         DamagedImage: the image is not as we write it.
         CatalogError: the file cannot be read.
     """
-    with _opened(path) as (handle, size):
-        root, stated = _superblock(handle, size)
+    with opened(path) as (handle, size):
+        root, stated = superblock(handle, size)
         yield from _Walk(Inodes(handle, size), stated).run(root)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, int]]:
+def opened(path: Path) -> Iterator[tuple[int, int]]:
     """Descriptor and size; what the system says against reading becomes CatalogError."""
     try:
         with path.open("rb", buffering=0) as file:
@@ -67,7 +67,7 @@ def _opened(path: Path) -> Iterator[tuple[int, int]]:
         raise CatalogError(f"metadata image {path}: {error.strerror}") from error
 
 
-def _superblock(handle: int, size: int) -> tuple[int, int]:
+def superblock(handle: int, size: int) -> tuple[int, int]:
     """Check it; gives the root's nid and the number of inodes it states."""
     raw = os.pread(handle, disk.SUPER.size, disk.SUPER_OFFSET)
     if len(raw) < disk.SUPER.size or not raw.startswith(disk.SUPER_MAGIC.to_bytes(4, "little")):

@@ -199,3 +199,27 @@ def test_the_kernel_shows_any_tree_as_the_catalog_has_it(entries: list[Entry]) -
         assert subprocess.run(fsck, capture_output=True, check=False).returncode == 0
     finally:
         sweep.sweep_folder(folder)
+
+
+def test_the_located_blocks_are_all_that_the_kernel_needs_to_find_paths(folder: Path) -> None:
+    names = [b"huge/name-that-is-rather-long-%06d" % i for i in range(20_000)]
+    small = [b"lib/p%02d/m%02d.py" % (i, j) for i in range(90) for j in range(20)]
+    tree = [directory(b"huge"), *(file(name) for name in (*names, *small))]
+    wanted = [small[777], names[4321], small[1500], names[19_999], names[0]]
+    write_layer(folder / "catalog", tree, kind=TreeKind.ROOT)
+    with CatalogReader.open(folder / "catalog") as reader:
+        erofs.render(reader, folder / "image")
+    whole = (folder / "image").read_bytes()
+    runs = erofs.locate(folder / "image", wanted)
+    assert sum(length for _, length in runs) < len(whole) / 4
+    with (folder / "partial").open("wb") as partial:
+        partial.write(b"\xff" * len(whole))  # which is no inode and no directory
+        for offset, length in runs:
+            partial.seek(offset)
+            partial.write(whole[offset : offset + length])
+    with mounted(folder / "partial", folder / "at") as at:
+        for path in wanted:
+            assert (at / os.fsdecode(path)).stat().st_size == 0
+        assert len(list((at / "lib/p38").iterdir())) == 20
+        with pytest.raises(OSError, match=r"needs cleaning|not supported"):
+            (at / os.fsdecode(small[200])).stat()

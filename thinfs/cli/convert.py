@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -30,6 +30,7 @@ Examples:
   thinfs convert --repo /srv/thin --url https://images.example.org/thin redis:4
   thinfs convert --push registry.example.org/redis:4-thin redis:4
   thinfs convert --all-platforms --output oci:/tmp/thin:redis oci:/tmp/redis:4
+  thinfs convert --profile redis.profile redis:4
   thinfs convert --json docker-archive:saved.tar
 """
 
@@ -61,6 +62,15 @@ Examples:
 @click.option(
     "--level", type=click.IntRange(1, 19), default=DEFAULT_LEVEL, show_default=True, help="Of zstd."
 )
+@click.option(
+    "--profile",
+    default="auto",
+    show_default=True,
+    metavar="FILE|auto",
+    help="Boot profile to convert with; auto: the one that the repository has of this image, or"
+    " of another version of it.",
+)
+@click.option("--no-profile", is_flag=True, help="Convert without a boot profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no progress.")
 @click.pass_obj
 def command(
@@ -79,6 +89,8 @@ def command(
     namespace: str,
     threads: int | None,
     level: int,
+    profile: str,
+    no_profile: bool,
     as_json: bool,
 ) -> None:
     """Convert IMAGE so that containers can start before it has arrived.
@@ -101,6 +113,7 @@ def command(
         push=push,
         layout=_layout(output) if output else None,
         containerd=Containerd(containerd_address, namespace) if containerd else None,
+        profile=_profile(profile, no_profile=no_profile),
     )
     with progress_view.for_stderr(quiet=as_json) as progress:
         outcome = run(job, config.registry, progress)
@@ -113,6 +126,14 @@ def _platforms(names: tuple[str, ...], *, all_platforms: bool) -> tuple[Platform
     if all_platforms:
         return None
     return tuple(Platform.parse(name) for name in names) or (Platform.host(),)
+
+
+def _profile(text: str, *, no_profile: bool) -> Path | Literal["auto"] | None:
+    if no_profile and text != "auto":
+        raise UsageError("--profile and --no-profile exclude each other")
+    if no_profile:
+        return None
+    return "auto" if text == "auto" else Path(text)
 
 
 def _layout(output: str) -> tuple[Path, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from thinfs.convert.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,22 +23,9 @@ MAX_PIECES: Final = 1024
 record with some 40 compressed bytes, which every start waits for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Consecutive bytes of a file.
-
-    Attributes:
-        offset: first byte.
-        length: bytes, at least 1.
-    """
-
-    offset: int
-    length: int
-
-    @property
-    def end(self) -> int:
-        """The byte behind the last one."""
-        return self.offset + self.length
+HOT_OBJECT_BYTES: Final = 256 << 10
+"""Bytes of an object of those parts of a metadata image that a start reads first: a container
+waits for the first of them, so they are not as large as objects may be."""
 
 
 def piece_bytes(size: int, most: int) -> int:

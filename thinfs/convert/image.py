@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from thinfs.convert.layer import ConvertedLayer, LayerProgress, Workshop, convert_layer
 from thinfs.convert.objects import DEFAULT_LEVEL
 from thinfs.convert.pack import PackCounts
-from thinfs.convert.root import convert_root, with_boot
+from thinfs.convert.root import KEEP, BootWish, convert_root, with_boot
 from thinfs.oci.digest import hex_of
 from thinfs.oci.recipe import (
     RECIPE_VERSION,
@@ -89,7 +89,13 @@ def workshop(
 
 
 def convert_image(
-    image: Image, source: ImageSource, shop: Workshop, url: str, progress: ImageProgress
+    image: Image,
+    source: ImageSource,
+    shop: Workshop,
+    url: str,
+    progress: ImageProgress,
+    *,
+    wish: BootWish = KEEP,
 ) -> ConvertedImage:
     """Convert one image; layers that the repository has are not read from the source.
 
@@ -99,13 +105,14 @@ def convert_image(
         shop: where the work is done.
         url: the repository's address as nodes will know it.
         progress: hears how far it is.
+        wish: what its boot record is to be made with.
 
     Raises:
         ThinfsError: as :func:`thinfs.convert.layer.convert_layer`; the layers that were
             finished before stay and are not read again by the next try.
     """
     layers = tuple({layer.descriptor.digest: layer for layer in image.layers}.values())
-    root = _finished_root(image, shop)
+    root = _finished_root(image, wish, shop)
     if root is not None and all(_record(layer, shop) for layer in layers):
         for layer in layers:
             progress.layer(layer.descriptor.digest, layer.descriptor.size, present=True)
@@ -123,7 +130,7 @@ def convert_image(
         trees[digest] = tree
     progress.merging()
     catalogs = [trees[layer.descriptor.digest] for layer in image.layers]
-    root = convert_root(image.chain_id, catalogs, shop)
+    root = convert_root(image.chain_id, catalogs, wish, shop)
     return ConvertedImage(
         image,
         _recipe(image, root, url),
@@ -134,9 +141,9 @@ def convert_image(
     )
 
 
-def _finished_root(image: Image, shop: Workshop) -> RootRecord | None:
+def _finished_root(image: Image, wish: BootWish, shop: Workshop) -> RootRecord | None:
     record = shop.repository.root_record(raw_digest(image.chain_id))
-    return with_boot(record, shop) if record and shop.repository.has_root(record) else None
+    return with_boot(record, wish, shop) if record and shop.repository.has_root(record) else None
 
 
 def _record(layer: Layer, shop: Workshop) -> LayerRecord | None:

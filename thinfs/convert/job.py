@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from thinfs.convert.choosing import kept_profile, read_profile
 from thinfs.convert.image import ConvertedImage, ImageProgress, convert_image, workshop
+from thinfs.convert.root import BootWish
 from thinfs.oci.delivery import import_into_containerd, push, write_layout
 from thinfs.oci.kept import record_image
 from thinfs.oci.reference import parse_reference
@@ -14,13 +17,16 @@ from thinfs.oci.source import open_source
 from thinfs.oci.thin import ThinImage, ThinIndex, build_thin_image, build_thin_index
 from thinfs.store.layout import IMAGES_DIRECTORY
 from thinfs.store.local import LocalRepository
+from thinfs.store.shelf import ProfileShelf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from thinfs.config import RegistryConfig
-    from thinfs.oci.model import Platform
+    from thinfs.convert.layer import Workshop
+    from thinfs.oci.model import Image, Platform
+    from thinfs.oci.source import ImageSource
+    from thinfs.store.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Job:
         push: registry reference to push the thin image to.
         layout: OCI layout directory and tag to write it to.
         containerd: where to import it.
+        profile: file of the boot profile to convert with, which becomes the image's own;
+            ``auto`` for what the repository knows, ``None`` for none.
     """
 
     image: str
@@ -64,6 +72,7 @@ class Job:
     push: str | None = None
     layout: tuple[Path, str] | None = None
     containerd: Containerd | None = None
+    profile: Path | Literal["auto"] | None = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,16 @@ def run(job: Job, registry: RegistryConfig, progress: ImageProgress) -> Outcome:
         ThinfsError: of any kind; what was stored before stays and shortens the next try.
     """
     started = time.monotonic()
+    named = read_profile(job.profile) if isinstance(job.profile, Path) else None
     repository = LocalRepository.open_or_create(job.repository)
+    shelf = ProfileShelf(job.repository)
     source = open_source(job.image, registry)
     try:
         images = source.images(job.platforms)
         with workshop(repository, threads=job.threads, level=job.level) as shop:
             converted = tuple(
-                convert_image(image, source, shop, job.url, progress) for image in images
+                _convert(image, source, shop, job, progress, wish=_wish(image, job, named, shelf))
+                for image in images
             )
             thin = _thin(converted, several=job.platforms is None)
             name = job.name or parse_reference(images[0].reference).thin().canonical
@@ -110,6 +122,28 @@ def run(job: Job, registry: RegistryConfig, progress: ImageProgress) -> Outcome:
         source.close()
     places = _deliver(job, registry, thin, name)
     return Outcome(name, thin.digest, converted, places, time.monotonic() - started)
+
+
+def _wish(image: Image, job: Job, named: Profile | None, shelf: ProfileShelf) -> BootWish:
+    if job.profile == "auto":
+        return kept_profile(image, shelf)
+    return BootWish(named)
+
+
+def _convert(
+    image: Image,
+    source: ImageSource,
+    shop: Workshop,
+    job: Job,
+    progress: ImageProgress,
+    *,
+    wish: BootWish,
+) -> ConvertedImage:
+    """Convert an image; the profile that it was converted with is its own from then on."""
+    converted = convert_image(image, source, shop, job.url, progress, wish=wish)
+    if wish.profile is not None:
+        ProfileShelf(job.repository).put(image.chain_id, wish.profile)
+    return converted
 
 
 def _thin(converted: Sequence[ConvertedImage], *, several: bool) -> ThinImage | ThinIndex:

@@ -77,8 +77,10 @@ class BootRecord(msgspec.Struct, frozen=True):
         version: ``1``.
         metadata: the metadata image as a content: digest and size are those in the recipe.
         objects: every object that is named here.
-        contents: what containers touched until they were ready, first touched first; equal to
-            what the catalog says of them.
+        contents: what containers touched until they were ready, first touched first; none twice.
+            Their extents are another way to the same bytes than those in the catalog: what was
+            touched lies in boot bundles, the rest where the catalog has it. Neither record nor
+            catalog is rewritten for the other.
         order: objects that a start needs, indexes into ``objects``, in the order in which they
             are to be fetched: those with the metadata blocks of a start first. Without a boot
             profile: empty.

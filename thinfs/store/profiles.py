@@ -8,6 +8,8 @@ a converter made with its help.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Annotated
 
 import msgspec
@@ -22,13 +24,16 @@ HexDigest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
 class Touched(msgspec.Struct, frozen=True, omit_defaults=True):
     """One content that was read.
 
     Attributes:
         content: its digest, bare hex.
-        path: one of its paths in the image, without a leading slash; bytes that are no UTF-8
-            as surrogates written ``%XX``; empty when it is not known.
+        path: one of its paths in the image, without a leading slash, as :func:`path_text`
+            writes it; empty when it is not known.
         at_ms: milliseconds from the start of the container to the first read.
         ranges: ``(offset, length)`` of what was read, ascending; empty: all of it.
     """
@@ -64,6 +69,18 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata_ranges: tuple[tuple[Count, Count], ...] = ()
 
 
+def path_text(path: bytes) -> str:
+    """A path as text: bytes that are no UTF-8, and ``%`` itself, are written ``%XX``."""
+    text = path.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
+
+
+def path_bytes(text: str) -> bytes:
+    """The path that :func:`path_text` has written."""
+    raw = text.encode("utf-8", "replace")
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), raw)
+
+
 def parse_profile(data: bytes, where: str) -> Profile:
     """Read a profile.
 
@@ -84,5 +101,12 @@ def parse_profile(data: bytes, where: str) -> Profile:
 
 
 def render_profile(profile: Profile) -> bytes:
-    """Write a profile: the same bytes for the same values."""
-    return msgspec.json.format(msgspec.json.encode(profile), indent=1) + b"\n"
+    """Write a profile: the same bytes for the same values, a line for each content."""
+    head = msgspec.json.encode(msgspec.structs.replace(profile, touched=()))
+    lines = b",\n".join(msgspec.json.encode(each) for each in profile.touched)
+    return head.replace(b'"touched":[]', b'"touched":[\n' + lines + b"\n]", 1) + b"\n"
+
+
+def profile_digest(profile: Profile) -> str:
+    """``sha256:`` and the digest of the profile as it is written."""
+    return f"sha256:{hashlib.sha256(render_profile(profile)).hexdigest()}"

@@ -67,7 +67,8 @@ class RootRecord(msgspec.Struct, frozen=True):
         metadata: the same tree as an EROFS image; none when it does not fit into one.
         content_bytes: sum of its distinct contents.
         stored_bytes: sum of the objects they lie in, as stored.
-        boot: its boot record, made with the help of the boot profile if there is one.
+        boot: its boot record; none only when there is no metadata image.
+        profile: digest of the boot profile that ``boot`` was made with; none without.
     """
 
     chain_id: Digest
@@ -76,6 +77,7 @@ class RootRecord(msgspec.Struct, frozen=True):
     stored_bytes: Count
     metadata: PublishedFile | None = None
     boot: PublishedFile | None = None
+    profile: Digest | None = None
 
 
 def parse_record(data: bytes, kind: type[T], where: str) -> T:

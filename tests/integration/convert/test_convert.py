@@ -19,6 +19,7 @@ import zstandard
 
 from catalog.erofs import walk
 from tests.support.boots import boot_of, booted, root_record
+from tests.support.convert_command import convert, thinfs
 from tests.support.converted import files_of, recipe_of, root_of
 from tests.support.layouts import blob_path, make_index, make_layout, put_image, tar_layer
 from tests.support.tarwrite import LayerTar
@@ -42,24 +43,6 @@ BASE = {
 }
 TOP = {"etc/hosts": b"changed\n", "app/main.py": b"print('hello')\n"}
 MERGED = {k.encode(): v for k, v in {**BASE, **TOP}.items() if not k.endswith("/")}
-
-
-def thinfs(*arguments: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "thinfs.cli.main", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == expect, done.stderr
-    return done
-
-
-def convert(repository: Path, image: str, *options: str | Path) -> dict[str, Any]:
-    done = thinfs("convert", "--no-containerd", "--json", "--repo", repository, *options, image)
-    values: dict[str, Any] = json.loads(done.stdout)
-    return values
 
 
 @pytest.mark.parametrize("media", ["oci", "docker"])

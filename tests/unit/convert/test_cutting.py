@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinfs.convert.cutting import MAX_PIECES, PIECE_BYTES, Run, packed, piece_bytes
+from thinfs.convert.cutting import MAX_PIECES, PIECE_BYTES, packed, piece_bytes
+from thinfs.convert.runs import Run
 
 MOST = 1 << 20
 
