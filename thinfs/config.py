@@ -131,12 +131,15 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         max_bytes: quota; eviction starts here.
         low_water: eviction stops at this part of the quota, 0.1 to 1.
         memory_bytes: arrived objects kept in memory for readers that follow.
+        fill: whether, after what a start needs, the rest of an attached image is fetched in the
+            background.
     """
 
     path: str = msgspec.field(default_factory=lambda: str(_data_home() / "cache"))
     max_bytes: Positive = 20 << 30
     low_water: Annotated[float, msgspec.Meta(ge=0.1, le=1.0)] = 0.9
     memory_bytes: Positive = 64 << 20
+    fill: bool = False
 
 
 class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,9 +11,12 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from thinfs.cache.directory import CONTENT_MODE, write_draft
 from thinfs.cache.places import Kind, counted
 from thinfs.cache.state import delete_file, store_errors
+from thinfs.cache.watch import Nobody
 from thinfs.errors import IntegrityError
 from thinfs.fetch.gate import Priority
 from thinfs.store.layout import boot_path, catalog_path, metadata_path
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from thinfs.cache.directory import NodeCache
     from thinfs.cache.disk import Disk
+    from thinfs.cache.watch import Watch
     from thinfs.fetch.fetcher import Fetcher
     from thinfs.store.source import Source
 
@@ -46,11 +50,18 @@ class CatalogStore:
         disk: its thread, the one of :class:`thinfs.cache.contents.ContentStore`.
         fetcher: brings those that are not here.
         kind: ``CATALOG``, ``METADATA`` or ``BOOT``.
+        watch: hears of what is fetched.
     """
 
     def __init__(
-        self, cache: NodeCache, disk: Disk, fetcher: Fetcher, kind: Kind = Kind.CATALOG
+        self,
+        cache: NodeCache,
+        disk: Disk,
+        fetcher: Fetcher,
+        kind: Kind = Kind.CATALOG,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Nobody()
         self._cache = cache
         self._disk = disk
         self._fetcher = fetcher
@@ -87,9 +98,12 @@ class CatalogStore:
         if kept is not None:
             return kept
         path = PUBLISHED_AS[self._kind](digest)
+        began = trio.current_time()
         body = await self._fetcher.blob(
             path, digest, size, stored_size, sources=sources, priority=priority
         )
+        demanded = priority is Priority.DEMAND
+        self._watch.fetched(path, stored_size, began, demanded=demanded)
         log.info("%s %s: fetched, %d bytes", self._kind, digest.hex(), size)
         return await self._disk.run(partial(keep_catalog, self._cache, digest, body, self._kind))
 

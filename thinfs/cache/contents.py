@@ -13,8 +13,11 @@ from thinfs.cache.disk import Disk
 from thinfs.cache.objects import MAX_PARALLEL_OBJECTS, Objects, catalog_errors
 from thinfs.cache.places import Kind
 from thinfs.cache.plan import Piece, ReadAhead, layout_digest, pieces
+from thinfs.cache.prefetch import Prefetches
+from thinfs.cache.presence import Presence
 from thinfs.cache.root import RootContents
 from thinfs.cache.shared import SharedContent
+from thinfs.cache.watch import Nobody
 from thinfs.cache.writer import Writer
 from thinfs.control.values import CacheStatus
 from thinfs.errors import FormatError, StoreError, TransportError
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thinfs.cache.directory import NodeCache
+    from thinfs.cache.watch import Watch
     from thinfs.config import CacheConfig
     from thinfs.fetch.fetcher import Fetcher
 
@@ -76,16 +80,26 @@ class Body:
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return b""
+        began = trio.current_time()
         data = self._shared.read_whole(offset, length)
         if data is not None:
             self._store.hits += 1
+            self._told(offset, length, began, waited=False)
             return data
         self._shared.users += 1  # close() meanwhile takes nothing away from this read
         try:
             ahead = self._ahead.advance(offset, length)
-            return await self._store.assemble(self._root, self._shared, offset, length, ahead)
+            data, waited = await self._store.assemble(
+                self._root, self._shared, offset, length, ahead
+            )
         finally:
             self._store.release(self._shared)
+        self._told(offset, length, began, waited=waited)
+        return data
+
+    def _told(self, offset: int, length: int, began: float, *, waited: bool) -> None:
+        digest = self._shared.content.digest
+        self._store.watch.read(digest, offset, length, began, waited=waited)
 
     def close(self) -> None:
         """Give the content up; closing twice does nothing."""
@@ -102,6 +116,7 @@ class ContentStore:
         cache: opened if its disk can be written; the caller closes it afterwards.
         fetcher: brings what is not here.
         config: ``memory_bytes``.
+        watch: hears of what is read and fetched.
 
     Attributes:
         hits: reads answered from this node.
@@ -109,17 +124,25 @@ class ContentStore:
         disk: the thread of ``cache``.
         objects: what is in memory.
         writer: what is being written out.
+        prefetches: what comes before anybody asks.
     """
 
     def __init__(
-        self, nursery: trio.Nursery, cache: NodeCache, fetcher: Fetcher, config: CacheConfig
+        self,
+        nursery: trio.Nursery,
+        cache: NodeCache,
+        fetcher: Fetcher,
+        config: CacheConfig,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch = watch or Nobody()
         self.hits = 0
         self.misses = 0
         self.disk = Disk(works=cache.writable)
         self._roots: dict[str, RootContents] = {}
         self.writer = Writer(cache, self.disk, self.acquire, self.release, self._roots.values)
-        self.objects = Objects(nursery, fetcher, config.memory_bytes, self.writer)
+        self.objects = Objects(nursery, fetcher, config.memory_bytes, self.writer, self.watch)
+        self.prefetches = Prefetches(nursery, self.objects, Presence(cache, self.disk))
         self._nursery = nursery
         self._cache = cache
         self._read_timeout_s = fetcher.read_timeout_s
@@ -148,6 +171,7 @@ class ContentStore:
 
     def leave(self, root_id: str) -> None:
         """Keep it no longer; its reader may be closed after the next :meth:`drain`."""
+        self.prefetches.stop(root_id)
         self._roots.pop(root_id, None)
 
     async def status(self) -> CacheStatus:
@@ -167,6 +191,7 @@ class ContentStore:
 
     async def drain(self) -> None:
         """Wait until everything that has arrived is written out, or failed to be."""
+        await self.prefetches.stopped()
         await self.writer.idle()
 
     async def aclose(self) -> None:
@@ -203,7 +228,7 @@ class ContentStore:
 
     async def assemble(
         self, root: RootContents, shared: SharedContent, offset: int, length: int, ahead: int
-    ) -> bytes:
+    ) -> tuple[bytes, bool]:
         """Put a range together from parts on the disk, objects in memory, and fetched ones.
 
         Args:
@@ -212,6 +237,9 @@ class ContentStore:
             offset: first byte; the range lies in the content.
             length: bytes, at least 1.
             ahead: objects behind the range to start fetching, too.
+
+        Returns:
+            The bytes, and whether anything had to be fetched for them.
         """
         if await shared.look():
             shared.users += 1
@@ -225,11 +253,11 @@ class ContentStore:
         self._read_ahead(root, shared, offset + length, ahead)
         if not missing:
             self.hits += 1
-            return bytes(result)
+            return bytes(result), False
         self.misses += 1
         with trio.move_on_after(self._read_timeout_s + _GRACE_S):
             await self._fill_from_afar(result, root, missing)
-            return bytes(result)
+            return bytes(result), True
         raise TransportError(
             f"content {shared.content.digest.hex()}: not all of a read arrived within"
             f" {self._read_timeout_s:g} s"

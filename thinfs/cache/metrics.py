@@ -37,6 +37,16 @@ class CacheCollector(Collector):
             ("thinfs_cache_misses", "Reads that waited for a fetch.", store.misses),
             ("thinfs_cache_evictions", "Files removed to make room.", cache.evictions),
             ("thinfs_cache_disk_failures", "Failures of the disk.", store.disk.failures),
+            (
+                "thinfs_prefetch_bytes",
+                "Bytes, as stored, of objects that came before anybody asked.",
+                store.objects.ahead_bytes,
+            ),
+            (
+                "thinfs_prefetch_used_bytes",
+                "Those that somebody then asked the daemon for, not the cache itself.",
+                store.objects.used_bytes,
+            ),
             ("thinfs_cache_skipped", "Objects not kept: disk too slow.", store.writer.skipped),
         ):
             yield CounterMetricFamily(name, text, value=count)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -17,7 +19,9 @@ from thinfs.fetch.gate import Priority
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from catalog.model import ObjectRef
     from thinfs.cache.root import RootContents
+    from thinfs.cache.watch import Watch
     from thinfs.cache.writer import Writer
     from thinfs.fetch.fetcher import Fetcher
 
@@ -30,6 +34,29 @@ MAX_PREFETCHES: Final = 16
 """Objects on their way ahead of all readers together."""
 
 
+MAX_UNASKED: Final = 1 << 16
+"""Objects fetched ahead of which it is remembered that nobody has asked for them."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """An object on its way.
+
+    Attributes:
+        began: when.
+        waiting: who waits for it.
+        demanded: whether a reader does.
+        ahead: whether somebody does who is no reader.
+        landed: whether it is here.
+    """
+
+    began: float
+    waiting: int = 0
+    demanded: bool = False
+    ahead: bool = False
+    landed: bool = False
+
+
 class Objects:
     """Verified objects.
 
@@ -38,6 +65,12 @@ class Objects:
         fetcher: brings what is not in memory.
         memory_bytes: how much is kept in memory.
         writer: is given what has been fetched, and knows what is not on the disk yet.
+        watch: hears of what comes.
+
+    Attributes:
+        ahead_bytes: bytes of objects, as stored, that came before anybody asked for them.
+        used_bytes: those of them that somebody then asked this process for. What the kernel
+            reads from the cache by itself is not seen, and not among them.
     """
 
     def __init__(
@@ -46,12 +79,18 @@ class Objects:
         fetcher: Fetcher,
         memory_bytes: int,
         writer: Writer,
+        watch: Watch,
     ) -> None:
+        self.ahead_bytes = 0
+        self.used_bytes = 0
         self._nursery = nursery
         self._fetcher = fetcher
         self._memory = MemoryObjects(memory_bytes)
         self._writer = writer
         self._ahead: set[bytes] = set()
+        self._watch = watch
+        self._flights: dict[bytes, _Flight] = {}
+        self._unasked: OrderedDict[bytes, int] = OrderedDict()
 
     @property
     def memory_bytes(self) -> int:
@@ -59,9 +98,13 @@ class Objects:
         return self._memory.used_bytes
 
     def here(self, digest: bytes) -> bytes | None:
-        """An object from memory, or ``None``."""
+        """An object from memory, or ``None``, for somebody who needs it now."""
         data = self._memory.get(digest)
-        return data if data is not None else self._writer.waiting(digest)
+        if data is None:
+            data = self._writer.waiting(digest)
+        if data is not None and self._unasked:
+            self.used_bytes += self._unasked.pop(digest, 0)
+        return data
 
     async def bring(self, root: RootContents, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Several objects at once, by digest; the first failure ends the wait for the others.
@@ -91,10 +134,14 @@ class Objects:
 
     def prefetch(self, root: RootContents, digest: bytes) -> None:
         """Start to fetch an object that nobody waits for, unless enough are on their way."""
-        known = digest in self._ahead or self.here(digest) is not None
+        known = digest in self._ahead or self._has(digest)
         if not known and len(self._ahead) < MAX_PREFETCHES:
             self._ahead.add(digest)
             self._nursery.start_soon(self._prefetch, root, digest)
+
+    async def ahead(self, root: RootContents, digest: bytes, priority: Priority) -> None:
+        """Bring an object that nobody waits for; raises as :meth:`bring`."""
+        await self._one(root, digest, priority)
 
     async def _prefetch(self, root: RootContents, digest: bytes) -> None:
         try:
@@ -105,21 +152,61 @@ class Objects:
             self._ahead.discard(digest)
 
     async def _one(self, root: RootContents, digest: bytes, priority: Priority) -> bytes:
-        data = self.here(digest)
+        found = self.here if priority is Priority.DEMAND else self._peek
+        data = found(digest)
         if data is not None:
             return data
         await self._writer.room()
-        data = self.here(digest)  # it may have come while this waited
+        data = found(digest)  # it may have come while this waited
         if data is not None:
             return data
         with catalog_errors():
             ref = root.reader.object(digest)
         if ref is None:
             raise FormatError(f"the catalog has an extent in {digest.hex()}, but no such object")
-        data = await self._fetcher.object(ref, root.sources, priority)
+        with self._flight(ref, priority):
+            data = await self._fetcher.object(ref, root.sources, priority)
         if self._memory.put(digest, data):
             self._writer.offer(Arrival(root, digest, data))
         return data
+
+    def _has(self, digest: bytes) -> bool:
+        return digest in self._memory or self._writer.waiting(digest) is not None
+
+    def _peek(self, digest: bytes) -> bytes | None:
+        """An object that is here, for somebody who only wants it to be."""
+        data = self._writer.waiting(digest)
+        return data if data is not None else self._memory.get(digest)
+
+    @contextmanager
+    def _flight(self, ref: ObjectRef, priority: Priority) -> Iterator[None]:
+        """Note what is fetched within the block, once however many wait for it."""
+        flight = self._flights.setdefault(ref.digest, _Flight(trio.current_time()))
+        flight.waiting += 1
+        flight.demanded |= priority is Priority.DEMAND
+        flight.ahead |= priority is not Priority.DEMAND
+        try:
+            yield
+            self._landed(ref, flight)
+        finally:
+            flight.waiting -= 1
+            if flight.waiting == 0:
+                del self._flights[ref.digest]
+
+    def _landed(self, ref: ObjectRef, flight: _Flight) -> None:
+        if flight.landed:
+            return
+        flight.landed = True
+        demanded = flight.demanded
+        self._watch.fetched(ref.digest, ref.stored_size, flight.began, demanded=demanded)
+        if flight.ahead:
+            self.ahead_bytes += ref.stored_size
+            if demanded:
+                self.used_bytes += ref.stored_size
+            else:
+                self._unasked[ref.digest] = ref.stored_size
+                if len(self._unasked) > MAX_UNASKED:
+                    self._unasked.popitem(last=False)
 
 
 @contextmanager

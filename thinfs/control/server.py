@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
     from starlette.requests import Request
 
-    from thinfs.control.values import Root, Status
+    from thinfs.control.values import Root, Status, Trace
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -63,6 +63,10 @@ class Driven(Protocol):
         """Give up a holder's claim."""
         ...
 
+    async def trace(self, root_id: str) -> Trace:
+        """What happened to a root since it was attached."""
+        ...
+
     def metrics(self) -> bytes:
         """Prometheus text."""
         ...
@@ -89,8 +93,12 @@ def application(driven: Driven) -> Starlette:
         await driven.detach(request.path_params["holder"])
         return Response(status_code=204)
 
+    async def trace(request: Request) -> Response:
+        return _json(await driven.trace(request.path_params["root"]))
+
     return Starlette(
         routes=[
+            Route("/v1/roots/{root}/trace", _answers(trace), methods=["GET"]),
             Route("/v1/status", _answers(status), methods=["GET"]),
             Route("/v1/roots", _answers(roots), methods=["GET"]),
             Route("/v1/roots", _answers(attach), methods=["POST"]),

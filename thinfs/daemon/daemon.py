@@ -13,13 +13,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 import thinfs
 from thinfs.cache import metrics as cache_metrics
 from thinfs.control.values import Status, WorkerStatus
+from thinfs.daemon.belonging import belonging, paths_of
 from thinfs.daemon.metrics import MountCollector
 from thinfs.daemon.node import contents_of
+from thinfs.errors import MissingError
 from thinfs.fetch import metrics as fetch_metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from catalog.reader import CatalogReader
-    from thinfs.control.values import Root
+    from thinfs.cache.prefetch import Stage
+    from thinfs.control.values import Root, Trace
     from thinfs.daemon.link import Link
     from thinfs.daemon.modes import Choice
     from thinfs.daemon.node import Node
@@ -108,6 +113,23 @@ class Daemon:
         """See :meth:`thinfs.roots.roots.Roots.detach`."""
         await self._roots.detach(holder)
 
+    async def trace(self, root_id: str) -> Trace:
+        """What happened to a root since it was attached.
+
+        Raises:
+            MissingError: it is not attached.
+        """
+        root = self._roots.opened(root_id)
+        traces = self._node.traces
+        found = None
+        if root is not None:
+            touched = traces.contents(root_id)
+            paths = await paths_of(root.contents, touched)
+            found = traces.trace(root_id, belonging(root), paths)
+        if found is None:
+            raise MissingError(f"no root {root_id} is attached: thinfs status lists those that are")
+        return found
+
     def metrics(self) -> bytes:
         """Everything that is counted, as Prometheus text."""
         return generate_latest(self._registry)
@@ -117,8 +139,14 @@ class Shelf:
     """Shows open roots below ``/trees``, and their contents below ``/contents``."""
 
     def __init__(
-        self, node: Node, filesystem: FileSystem, forest: Forest, names: ContentNames
+        self,
+        node: Node,
+        filesystem: FileSystem,
+        forest: Forest,
+        names: ContentNames,
+        ahead: Callable[[OpenRoot], list[Stage]],
     ) -> None:
+        self._ahead = ahead
         self._node = node
         self._filesystem = filesystem
         self._forest = forest
@@ -129,7 +157,9 @@ class Shelf:
         """Serve a root's contents, and its tree when its catalog is here."""
         self._shown.add(id(root))
         self._names.attach(root.id, self._node.index(root))
-        self._node.contents.join(root.id, contents_of(root))
+        contents = contents_of(root)
+        self._node.contents.join(root.id, contents)
+        self._node.contents.prefetches.begin(root.id, contents, self._ahead(root))
         root.contents.then(partial(self._plant, slot, root))
 
     def _plant(self, slot: int, root: OpenRoot, catalog: CatalogReader) -> None:

@@ -49,11 +49,13 @@ class Choice:
         mode: ``tree`` or ``native``.
         reason: why, for a person.
         places: gives roots their place.
+        in_pieces: whether large metadata images are read in pieces.
     """
 
     mode: str
     reason: str
     places: Places
+    in_pieces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +128,13 @@ async def choose(
     log.info("roots are served natively: %s", ability)
     cached = node.cache.places.contents
     layers = NativeLayers(folder, cached, mountpoint / CONTENTS, ability, inherited)
-    store = CatalogStore(node.cache, node.contents.disk, node.fetcher, Kind.METADATA)
-    pieces = ImagePieces(node.contents, mountpoint / CONTENTS)
-    images = MetadataImages(
-        store,
-        node.cache.scratch,
-        CatalogReader.open,
-        pieces if ability.backing is Backing.FILE else None,
-    )
+    store = CatalogStore(node.cache, node.contents.disk, node.fetcher, Kind.METADATA, node.traces)
+    in_pieces = ability.backing is Backing.FILE
+    pieces = ImagePieces(node.contents, mountpoint / CONTENTS) if in_pieces else None
+    images = MetadataImages(store, node.cache.scratch, CatalogReader.open, pieces)
     otherwise = None if root_mode == "native" else trees
-    return Choice(
-        NATIVE_MODE, f"this kernel can ({ability})", NativePlaces(layers, images, otherwise)
-    )
+    places = NativePlaces(layers, images, otherwise, node.traces)
+    return Choice(NATIVE_MODE, f"this kernel can ({ability})", places, in_pieces)
 
 
 def _able(node: Node, mountpoint: Path, folder: Path, ways: Sequence[Ability]) -> Ability:

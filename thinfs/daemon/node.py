@@ -16,6 +16,7 @@ from thinfs.cache.catalogs import CatalogStore
 from thinfs.cache.contents import Body, ContentStore, RootContents
 from thinfs.cache.directory import NodeCache
 from thinfs.cache.places import Kind
+from thinfs.daemon.trace import Traces
 from thinfs.errors import FormatError, StoreError
 from thinfs.fetch.fetcher import Fetcher
 from thinfs.fs.filesystem import Served
@@ -75,12 +76,14 @@ class Node:
         cache: what this node keeps on disk.
         fetcher: brings objects and catalogs.
         contents: bytes of files.
+        traces: what happens to roots.
         openers: gives what opens roots, at once when that is wanted and possible.
     """
 
     cache: NodeCache
     fetcher: Fetcher
     contents: ContentStore
+    traces: Traces
     openers: Callable[[bool], RootOpener]
 
     def index(self, root: OpenRoot) -> RootIndex:
@@ -114,9 +117,10 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     try:
         async with trio.open_nursery() as nursery:
             fetcher = Fetcher(nursery, pool.mirrors(), config.sources)
-            contents = ContentStore(nursery, cache, fetcher, config.cache)
+            traces = Traces()
+            contents = ContentStore(nursery, cache, fetcher, config.cache, traces)
             catalogs, boots = (
-                CatalogStore(cache, contents.disk, fetcher, kind)
+                CatalogStore(cache, contents.disk, fetcher, kind, traces)
                 for kind in (Kind.CATALOG, Kind.BOOT)
             )
 
@@ -128,10 +132,11 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                     pool,
                     open_reader=CatalogReader.open,
                     settled=contents.drain,
+                    steps=traces,
                 )
 
             try:
-                yield Node(cache, fetcher, contents, openers)
+                yield Node(cache, fetcher, contents, traces, openers)
             finally:
                 await contents.aclose()
                 nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from thinfs.daemon.link import Link, inherit
 from thinfs.daemon.modes import choose, native_folder
 from thinfs.daemon.node import open_node
 from thinfs.daemon.plain import the_one_error
+from thinfs.daemon.stages import stages
 from thinfs.errors import ThinfsError, UsageError
 from thinfs.fs import mountinfo
 from thinfs.fs.contents import ContentNames
@@ -33,7 +35,7 @@ from thinfs.fs.forest import Forest
 from thinfs.fs.mountpoint import unmount
 from thinfs.fs.takeover import negotiated, served
 from thinfs.fs.tuning import tune
-from thinfs.roots.places import NATIVE_MODE, sweep
+from thinfs.roots.places import sweep
 from thinfs.roots.probe import WAYS
 from thinfs.roots.records import RootRecords
 from thinfs.roots.roots import Roots
@@ -101,7 +103,8 @@ async def _run(
         await nursery.start(link.run)
         async with open_node(config) as node:
             mounted_ns = given.handover.mounted_ns
-            names = ContentNames(mounted_ns)
+            inherits = bool(given.handover.answered)
+            names = ContentNames(mounted_ns, inherits=inherits)
             forest = Forest(mounted_ns, names)
             filesystem = FileSystem(forest.served(), contents=names)
             async with negotiated(filesystem, given.handover.init) as session:
@@ -110,9 +113,10 @@ async def _run(
                     config.daemon.root_mode,
                     Path(given.handover.mountpoint),
                     ways,
-                    inherited=bool(given.handover.answered),
+                    inherited=inherits,
                 )
-                shelf = Shelf(node, filesystem, forest, names)
+                ahead = partial(stages, pieces=choice.in_pieces, fill=config.cache.fill)
+                shelf = Shelf(node, filesystem, forest, names, ahead)
                 link.tell(Prepared())
                 if await link.may_go():
                     await _Worker(config, given, link, node, choice, shelf).serve(session)
@@ -143,8 +147,7 @@ class _Worker:
             ):
                 mount = mountinfo.at(serving.mountpoint)[-1]
                 tune(mount.device, self.config.daemon.read_ahead_kib)
-                await roots.place_restored()
-                for record in missing:
+                for record in [*missing, *await roots.place_restored()]:
                     nursery.start_soon(roots.bring_back, record)
                 daemon = Daemon(
                     node=self.node,
@@ -178,8 +181,8 @@ class _Worker:
         Gives them, and the records of those whose catalogs must be fetched first.
         """
         records = await trio.to_thread.run_sync(RootRecords, Path(self.config.daemon.state))
-        opener = self.node.openers(self.choice.mode == NATIVE_MODE)
-        roots = Roots(opener, records, self.shelf, self.choice.places)
+        places, traces = self.choice.places, self.node.traces
+        roots = Roots(self.node.openers(True), records, self.shelf, places, traces)
         try:
             missing = await roots.restore()
             await trio.to_thread.run_sync(self._sweep_unknown, records)

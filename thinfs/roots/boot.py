@@ -42,6 +42,11 @@ class BootContents:
         """The metadata image."""
         return self.content(0)
 
+    def metadata_objects(self) -> tuple[ObjectRef, ...]:
+        """Objects in which the metadata image lies, each once, in its order."""
+        indexes = dict.fromkeys(extent.object for extent in self._contents[0].extents)
+        return tuple(self._objects[index] for index in indexes)
+
     @property
     def names_contents(self) -> bool:
         """Whether it knows contents of files, too: whether it was made with a profile."""

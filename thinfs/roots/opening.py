@@ -19,6 +19,7 @@ from thinfs.fetch.backoff import FIRST_WAIT_S, wait_s
 from thinfs.fetch.gate import Priority
 from thinfs.roots.boot import BootContents
 from thinfs.roots.contents import RootMap
+from thinfs.roots.steps import NoSteps, timed
 from thinfs.store.address import directory_address
 from thinfs.store.allow import allowed_address
 from thinfs.store.boot import parse_boot
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from catalog.reader import CatalogReader
     from thinfs.config import RepositoryConfig, SourcesConfig
     from thinfs.oci.recipe import BlobRef, Recipe, RecipeExtension, RecipeRoot
+    from thinfs.roots.steps import Steps
     from thinfs.store.source import Source
 
 log = logging.getLogger(__name__)
@@ -196,6 +198,7 @@ class RootOpener:
         pool: which repositories may be asked.
         open_reader: opens a catalog's file, read-only.
         settled: waits until nobody needs a catalog whose files are all closed.
+        steps: hears how long opening takes.
     """
 
     def __init__(
@@ -207,7 +210,9 @@ class RootOpener:
         *,
         open_reader: Callable[[Path], CatalogReader],
         settled: Callable[[], Awaitable[None]],
+        steps: Steps | None = None,
     ) -> None:
+        self._steps = steps or NoSteps()
         self._nursery = nursery
         self._catalogs = catalogs
         self._boots = boots
@@ -237,11 +242,13 @@ class RootOpener:
         here = await self._catalogs.kept(digest)
         boot: BootContents | None = None
         try:
-            boot = await self._boot(extension.root, sources, here=here, cached_only=cached_only)
+            with timed(self._steps, root_id(digest), "attach", "boot record"):
+                boot = await self._boot(extension.root, sources, here=here, cached_only=cached_only)
             if here is None and boot is None:
                 if cached_only:
                     return None
-                here = await self._fetched(extension.root.catalog, sources, Priority.DEMAND)
+                with timed(self._steps, root_id(digest), "attach", "catalog"):
+                    here = await self._fetched(extension.root.catalog, sources, Priority.DEMAND)
             root = self._root(recipe, digest, sources, boot, here)
         except BaseException:
             await self._release(extension.root)

@@ -16,6 +16,7 @@ from thinfs.errors import StoreError, ThinfsError
 from thinfs.roots.kernel import Backing, mount_image, mount_overlay, unmount_all
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
 from thinfs.roots.probe import SCRATCH_PREFIX
+from thinfs.roots.steps import NoSteps, timed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from thinfs.roots.metadata import Image, MetadataImages
     from thinfs.roots.opening import OpenRoot
     from thinfs.roots.probe import Ability
+    from thinfs.roots.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -247,11 +249,17 @@ class NativePlaces:
         mounts: makes them.
         images: gets metadata images.
         otherwise: places for roots that the kernel does not take natively; ``None``: refuse them.
+        steps: hears how long mounting takes.
     """
 
     def __init__(
-        self, mounts: NativeMounts, images: MetadataImages, otherwise: Places | None
+        self,
+        mounts: NativeMounts,
+        images: MetadataImages,
+        otherwise: Places | None,
+        steps: Steps | None = None,
     ) -> None:
+        self._steps = steps or NoSteps()
         self._mounts = mounts
         self._images = images
         self._otherwise = otherwise
@@ -294,7 +302,8 @@ class NativePlaces:
         return place
 
     async def _place(self, root: OpenRoot) -> Place:
-        image = await self._images.get(root)
+        with timed(self._steps, root.id, "mount", "metadata image"):
+            image = await self._images.get(root)
         try:
             return await self._mounted(root, image)
         except StoreError as error:
@@ -305,7 +314,9 @@ class NativePlaces:
 
     async def _mounted(self, root: OpenRoot, image: Image) -> Place:
         try:
-            place = await trio.to_thread.run_sync(partial(self._mounts.mount, root.id, image.path))
+            with timed(self._steps, root.id, "mount", "mounting"):
+                mount = partial(self._mounts.mount, root.id, image.path)
+                place = await trio.to_thread.run_sync(mount)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._images.release(image)

@@ -22,6 +22,7 @@ from thinfs.errors import IntegrityError, ThinfsError, UsageError
 from thinfs.oci.recipe import parse_recipe
 from thinfs.roots.opening import catalog_digest, root_id
 from thinfs.roots.records import RootRecord
+from thinfs.roots.steps import NoSteps, timed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from thinfs.roots.opening import OpenRoot
     from thinfs.roots.places import Place, Places
     from thinfs.roots.records import RootRecords
+    from thinfs.roots.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +73,18 @@ class Roots:
         records: what survives a restart.
         shelf: where attached roots are shown.
         places: where they are for others to mount.
+        steps: hears when roots come and go.
     """
 
-    def __init__(self, opener: Opener, records: RootRecords, shelf: Shelf, places: Places) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        records: RootRecords,
+        shelf: Shelf,
+        places: Places,
+        steps: Steps | None = None,
+    ) -> None:
+        self._steps = steps or NoSteps()
         self._opener = opener
         self._records = records
         self._shelf = shelf
@@ -83,6 +94,10 @@ class Roots:
         self._placed: dict[str, Place] = {}
         self._locks: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
         self._giving_slots = trio.Lock()
+
+    def opened(self, root_id: str) -> OpenRoot | None:
+        """An open root."""
+        return self._open.get(root_id)
 
     def roots(self) -> list[Root]:
         """What is placed, in the order in which it came."""
@@ -103,13 +118,19 @@ class Roots:
             await self._restore(record.id, cached_only=True, place=False)
         return [record for record in records if record.id not in self._open]
 
-    async def place_restored(self) -> None:
-        """Give what :meth:`restore` has opened its place; a failure is only logged."""
-        for root in list(self._open):
+    async def place_restored(self) -> list[RootRecord]:
+        """Give what :meth:`restore` has opened its place; a failure is only logged.
+
+        Returns:
+            Records whose roots may have to wait for the network first; see :meth:`bring_back`.
+        """
+        here = [root.id for root in self._open.values() if root.contents.complete]
+        for root in here:
             await self._restore(root, cached_only=True, place=True)
+        return [self._known[root] for root in self._open if root not in here]
 
     async def bring_back(self, record: RootRecord) -> None:
-        """Fetch and attach what :meth:`restore` could not; a failure is only logged."""
+        """Fetch, attach and place what could not be at once; a failure is only logged."""
         await self._restore(record.id, cached_only=False, place=True)
 
     async def attach(self, holder: str, text: str) -> Root:
@@ -135,7 +156,8 @@ class Roots:
                 await self._claim(root, holder, text)
             else:
                 await self._open_for(holder, recipe, text)
-            await self._place_for(root, holder, held=held)
+            with timed(self._steps, root, "attach", f"for {holder}"):
+                await self._place_for(root, holder, held=held)
             value = self._value(root)
         await self._release(holder, keep=root)
         return value
@@ -165,11 +187,18 @@ class Roots:
             raise IntegrityError(f"two catalogs have digests that begin with {root}: refused")
 
     async def _open_for(self, holder: str, recipe: Recipe, text: str) -> None:
-        opened = await self._opener.open(recipe)
+        root = root_id(catalog_digest(recipe))
+        self._steps.begin(root, recipe.origin)
+        try:
+            opened = await self._opener.open(recipe)
+        except BaseException:
+            self._steps.end(root)
+            raise
         assert opened is not None
         try:
             record = await self._claim(opened.id, holder, text)
         except BaseException:
+            self._steps.end(root)
             with trio.CancelScope(shield=True):
                 await self._opener.close(opened)
             raise
@@ -231,6 +260,7 @@ class Roots:
                 await self._places.remove(opened)
                 self._shelf.hide(opened)
                 await self._opener.close(opened)
+            self._steps.end(root)
             log.info("detached %s (%s)", root, opened.recipe.origin)
 
     async def _restore(self, root: str, *, cached_only: bool, place: bool) -> None:
@@ -248,6 +278,7 @@ class Roots:
             log.error("root %s cannot be attached again: %s", root, error)  # noqa: TRY400 - its reader can act on the message
 
     def _show(self, root: OpenRoot, record: RootRecord) -> None:
+        self._steps.begin(root.id, root.recipe.origin)
         self._shelf.show(record.slot, root)
         self._open[root.id] = root
         log.info("attached %s (%s)", root.id, root.recipe.origin)

@@ -17,7 +17,14 @@ from thinfs.control import server
 from thinfs.control.client import ControlClient
 from thinfs.control.listening import listen_unix
 from thinfs.control.problems import STATUS, error_of, problem_of
-from thinfs.control.values import CacheStatus, FetchStatus, Root, Status
+from thinfs.control.values import (
+    CacheStatus,
+    FetchStatus,
+    Root,
+    Status,
+    Trace,
+    TraceEvent,
+)
 from thinfs.errors import (
     FormatError,
     MissingError,
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ROOT = Root("ab12", "tree", "/m/trees/ab12", "/m/trees/ab12", "test/image:1", ["one"])
+TRACE = Trace("ab12", "test/image:1", 1.5, [TraceEvent("read", 0.1, 0.2, "metadata", 1, 2, True)])
 STATUS_VALUE = Status(
     version="1",
     pid=2,
@@ -68,6 +76,10 @@ class FakeDaemon:
     async def detach(self, holder: str) -> None:
         self._heard("detach", holder)
 
+    async def trace(self, root_id: str) -> Trace:
+        self._heard("trace", root_id)
+        return TRACE
+
     def metrics(self) -> bytes:
         self._heard("metrics")
         return b"thinfs_roots 1.0\n"
@@ -82,9 +94,7 @@ class FakeDaemon:
 async def serving(daemon: FakeDaemon, path: Path) -> AsyncIterator[None]:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            server.serve, server.application(daemon), listen_unix(path), stop
-        )
+        await nursery.start(server.serve, server.application(daemon), listen_unix(path), stop)
         try:
             yield
         finally:
@@ -111,12 +121,14 @@ async def test_values_go_there_and_back(socket: Path) -> None:
         assert await ask(socket, ControlClient.roots) == [ROOT]
         assert await ask(socket, lambda client: client.attach("one", '{"a":"ü"}')) == ROOT
         await ask(socket, lambda client: client.detach("one"))
+        assert await ask(socket, lambda client: client.trace("ab12")) == TRACE
         assert await ask(socket, ControlClient.metrics) == "thinfs_roots 1.0\n"
     assert daemon.calls == [
         ("status",),
         ("roots",),
         ("attach", "one", '{"a":"ü"}'),
         ("detach", "one"),
+        ("trace", "ab12"),
         ("metrics",),
     ]
 

@@ -1,0 +1,171 @@
+"""Objects that a root's containers are going to need, fetched before they ask.
+
+One task a root takes objects in the order it is given, leaves out what this node has already,
+and keeps a bounded number on their way. Each lands as if somebody had asked for it: in memory,
+and in the cache's ``contents/``, where a native root finds it without asking.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from catalog.errors import CatalogError
+from thinfs.errors import ThinfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from catalog.model import ObjectRef
+    from thinfs.cache.objects import Objects
+    from thinfs.cache.presence import Presence
+    from thinfs.cache.root import RootContents
+    from thinfs.fetch.gate import Priority
+
+log = logging.getLogger(__name__)
+
+PARALLEL: Final = 12
+"""Objects of one root on their way at once, of 1 MiB at most each."""
+
+FIRST_LOOK: Final = 4
+NEXT_LOOK: Final = 64
+"""Objects that the disk is asked about at once: few at first, so that the first one leaves soon."""
+
+MAX_FAILURES: Final = 8
+"""Objects in a row that cannot be had before a stage is left for a while."""
+
+ATTEMPTS: Final = 10
+PAUSE_S: Final = 30.0
+"""How often a stage is begun that could not be finished, and how long after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Objects to fetch.
+
+    Attributes:
+        priority: how urgent they are.
+        objects: gives them, in order; asked when the stage begins, and may wait.
+    """
+
+    priority: Priority
+    objects: Callable[[], Awaitable[Sequence[ObjectRef]]]
+
+
+@dataclass(slots=True)
+class _Running:
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
+class Prefetches:
+    """Prefetching for all roots of a node.
+
+    Args:
+        nursery: where it runs.
+        objects: brings objects.
+        presence: knows what is on this disk.
+    """
+
+    def __init__(self, nursery: trio.Nursery, objects: Objects, presence: Presence) -> None:
+        self._nursery = nursery
+        self._objects = objects
+        self._presence = presence
+        self._running: dict[str, _Running] = {}
+        self._stopping: list[trio.Event] = []
+
+    def begin(self, root_id: str, root: RootContents, stages: Sequence[Stage]) -> None:
+        """Fetch what the stages name, one after the other, until :meth:`stop`."""
+        assert root_id not in self._running
+        running = self._running[root_id] = _Running()
+        self._nursery.start_soon(self._run, running, root, stages)
+
+    def stop(self, root_id: str) -> None:
+        """Stop soon; nothing happens when nothing runs."""
+        running = self._running.pop(root_id, None)
+        if running is not None:
+            running.scope.cancel()
+            self._stopping.append(running.ended)
+
+    async def stopped(self) -> None:
+        """Wait until what was stopped asks nothing of its root any more."""
+        while self._stopping:
+            await self._stopping[-1].wait()
+            self._stopping.pop()
+
+    async def _run(self, running: _Running, root: RootContents, stages: Sequence[Stage]) -> None:
+        try:
+            with running.scope:
+                for stage in stages:
+                    await self._finish(root, stage)
+        except Exception:  # nobody waits for it, and other roots need this process
+            log.exception("prefetching ended")
+        finally:
+            running.ended.set()
+
+    async def _finish(self, root: RootContents, stage: Stage) -> None:
+        """Fetch a stage's objects; what cannot be had for long is left to who asks for it."""
+        for _ in range(ATTEMPTS):
+            try:
+                if await self._attempt(root, stage):
+                    return
+            except (ThinfsError, CatalogError) as error:
+                log.debug("prefetching pauses: %s", error)
+            await trio.sleep(PAUSE_S)
+
+    async def _attempt(self, root: RootContents, stage: Stage) -> bool:
+        """Fetch what is not here; whether all of it came."""
+        refs = await stage.objects()
+        run = _Run(root, self._objects, stage.priority)
+        send, receive = trio.open_memory_channel[bytes](0)
+        async with trio.open_nursery() as nursery:
+            async with receive:
+                for _ in range(PARALLEL):
+                    nursery.start_soon(run.fetch, receive.clone())
+            async with send:
+                await self._choose(root, refs, send)
+        return run.failed == 0
+
+    async def _choose(
+        self,
+        root: RootContents,
+        refs: Sequence[ObjectRef],
+        send: trio.MemorySendChannel[bytes],
+    ) -> None:
+        """Hand on what is not here."""
+        start, size = 0, FIRST_LOOK
+        while start < len(refs):
+            group = [ref.digest for ref in refs[start : start + size]]
+            try:
+                for digest in await self._presence.lacking(root, group):
+                    await send.send(digest)
+            except trio.BrokenResourceError:  # all have given up
+                return
+            start, size = start + size, NEXT_LOOK
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt at one stage, shared by those who fetch."""
+
+    root: RootContents
+    objects: Objects
+    priority: Priority
+    failed: int = 0
+    in_a_row: int = 0
+
+    async def fetch(self, receive: trio.MemoryReceiveChannel[bytes]) -> None:
+        async with receive:
+            async for digest in receive:
+                try:
+                    await self.objects.ahead(self.root, digest, self.priority)
+                    self.in_a_row = 0
+                except ThinfsError as error:
+                    log.debug("prefetching: %s", error)
+                    self.failed += 1
+                    self.in_a_row += 1
+                if self.in_a_row >= MAX_FAILURES:
+                    return
