@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import select
 import ssl
 from pathlib import Path
@@ -23,13 +22,13 @@ import trio
 
 import thinfs
 from thinfs.errors import FormatError, TransportError, UsageError
-from thinfs.transfer import Answer, Pace
+from thinfs.transfer import Pace, parse_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thinfs.errors import Blame
-    from thinfs.transfer import Get, Tls
+    from thinfs.transfer import Answer, Get, Tls
 
 USER_AGENT: Final = f"thinfs/{thinfs.__version__}"
 OK: Final = 200
@@ -46,7 +45,6 @@ SYSTEM_CA_FILES: Final = (
     "/etc/ssl/cert.pem",
 )
 
-_STATUS_LINE = re.compile(rb"HTTP/[\d.]+ (\d{3}) ?([^\r\n]*)")
 _OF_THE_PROXY = frozenset({pycurl.E_COULDNT_RESOLVE_PROXY, 97})  # 97: CURLE_PROXY
 _WHILE_CONNECTING = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT})
 
@@ -213,7 +211,8 @@ class _Transfer:
         """Prepare for one request."""
         self._get = get
         self._sink = sink
-        self._answer = Answer()
+        self._head: list[bytes] = []
+        self._answer: Answer | None = None
         self._taken = 0
         self._overrun = False
         self._refused: Exception | None = None
@@ -237,9 +236,10 @@ class _Transfer:
             raise self._refused
         if self._failure is not None:
             raise self._failure
-        if self._overrun and self._answer.status == OK:
+        answer = self._said()
+        if self._overrun and answer.status == OK:
             raise FormatError(f"{self._get.url} is longer than {self._get.max_bytes} bytes")
-        return self._answer
+        return answer
 
     def check_pace(self, now: float) -> None:
         """Raise :class:`TransportError` when the answer is too slow."""
@@ -254,27 +254,29 @@ class _Transfer:
         """Whether the configuration sends it through one."""
         return bool(self._get.proxy)
 
+    def _said(self) -> Answer:
+        """The head of the answer; it is complete when the body begins."""
+        self._answer = parse_head(self._head)
+        return self._answer
+
     def _error(self, message: str, blame: Blame = "") -> TransportError:
         return TransportError(f"{self._get.shown}: {message}", blame=blame)
 
     # libcurl calls what follows; an exception in there would be printed and lost.
 
     def _on_header(self, line: bytes) -> None:
-        self.pace.arrived(len(line), trio.current_time())
-        status = _STATUS_LINE.match(line)
-        if status:
-            self._answer = Answer(int(status[1]), status[2].decode("ascii", "replace").strip())
-            return
-        name, separator, value = line.decode("latin-1").partition(":")
-        if separator:
-            self._answer.headers[name.strip().lower()] = value.strip()
+        if line.startswith(b"HTTP/"):  # also behind a proxy's own answer, and behind 1xx
+            self.pace.arrived(len(line), trio.current_time())
+            self._head.clear()
+        self._head.append(line)
 
     def _on_body(self, piece: bytes) -> int:
         self.pace.arrived(len(piece), trio.current_time())
         self._taken += len(piece)
-        wanted = self._answer.status == OK
+        answer = self._answer or self._said()
+        wanted = answer.status == OK
         limit = self._get.max_bytes if wanted else MAX_UNWANTED_BYTES
-        if max(self._taken, self._answer.length) > limit:
+        if max(self._taken, answer.length) > limit:
             self._overrun = True
             return -1
         if wanted:

@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_LENGTH_DIGITS: Final = 20
+
+_STATUS_LINE = re.compile(rb"HTTP/[\d.]+ (\d{3}) ?([^\r\n]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +72,40 @@ class Get:
         return f"{self.url} through {without_password(self.proxy)}" if self.proxy else self.url
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a server says before the body.
 
     Attributes:
-        status: HTTP's.
+        status: HTTP's; 0: it said nothing.
         reason: the words behind it; empty in HTTP/2.
         headers: names in lower case.
+        length: the announced length of the body; 0 when there is none, or a strange one.
     """
 
     status: int = 0
     reason: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    length: int = 0
 
-    @property
-    def length(self) -> int:
-        """The announced length of the body; 0 when there is none, or a strange one."""
-        text = self.headers.get("content-length", "")
-        plausible = len(text) < MAX_LENGTH_DIGITS and text.isascii() and text.isdecimal()
-        return int(text) if plausible else 0
+
+def parse_head(lines: Sequence[bytes]) -> Answer:
+    """Read the lines of an answer's head, as they came."""
+    match = _STATUS_LINE.match(lines[0]) if lines else None
+    if match is None:
+        return Answer()
+    headers = {}
+    for line in lines[1:]:
+        name, separator, value = line.decode("latin-1").partition(":")
+        if separator:
+            headers[name.strip().lower()] = value.strip()
+    reason = match[2].decode("ascii", "replace").strip()
+    return Answer(int(match[1]), reason, headers, _length(headers.get("content-length", "")))
+
+
+def _length(text: str) -> int:
+    plausible = len(text) < MAX_LENGTH_DIGITS and text.isascii() and text.isdecimal()
+    return int(text) if plausible else 0
 
 
 class Pace:

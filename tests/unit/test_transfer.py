@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thinfs.transfer import Answer, Pace, Patience, without_password
+from thinfs.transfer import Answer, Pace, Patience, parse_head, without_password
 
 PATIENCE = Patience(connect_s=5, silence_s=10, bytes_per_s=1024)
 
@@ -44,10 +44,40 @@ def test_what_comes_fast_enough_goes_on_for_ever() -> None:
 
 @pytest.mark.parametrize(
     ("text", "length"),
-    [("17", 17), ("", 0), ("-1", 0), ("1e9", 0), ("٣", 0), ("9" * 30, 0), (" 5", 0)],
+    [
+        (b"17", 17),
+        (b"", 0),
+        (b"-1", 0),
+        (b"1e9", 0),
+        (b"\xb2", 0),
+        (b"9" * 30, 0),
+        (b" 5 ", 5),
+        (b"5, 5", 0),
+    ],
 )
-def test_only_a_plain_number_is_a_length(text: str, length: int) -> None:
-    assert Answer(200, "OK", {"content-length": text}).length == length
+def test_only_a_plain_number_is_a_length(text: bytes, length: int) -> None:
+    head = [b"HTTP/1.1 200 OK\r\n", b"Content-Length: " + text + b"\r\n", b"\r\n"]
+    assert parse_head(head).length == length
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "reason"),
+    [
+        (b"HTTP/1.1 503 Busy now\r\n", 503, "Busy now"),
+        (b"HTTP/2 200 \r\n", 200, ""),
+        (b"HTTP/1.0 404\r\n", 404, ""),
+        (b"SSH-2.0\r\n", 0, ""),
+        (b"HTTP/1.1 99 x\r\n", 0, ""),
+    ],
+)
+def test_a_status_line_says_what_it_says(line: bytes, status: int, reason: str) -> None:
+    answer = parse_head([line, b"Retry-After: 7\r\n", b"no header\r\n", b"\r\n"])
+    assert (answer.status, answer.reason) == (status, reason)
+    assert answer.headers == ({"retry-after": "7"} if status else {})
+
+
+def test_no_head_is_no_answer() -> None:
+    assert parse_head([]) == Answer()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import ssl
+from collections import Counter
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -87,7 +90,8 @@ class Server:
 
 
 async def _until_hung_up(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
-    await stream.receive_some(1)
+    with contextlib.suppress(trio.BrokenResourceError):
+        await stream.receive_some(1)
     scope.cancel()
 
 
@@ -126,7 +130,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def body(transfers: Transfers, url: str) -> bytes:
     pieces: list[bytes] = []
     answer = await transfers.fetch(get(url), pieces.append)
-    assert answer == Answer(200, "OK", {"content-length": "6"})
+    assert answer == Answer(200, "OK", {"content-length": "6"}, 6)
     return b"".join(pieces)
 
 
@@ -180,6 +184,30 @@ async def test_transfers_that_end_in_any_order_each_get_their_own_bytes() -> Non
                     nursery.start_soon(read, f"file-{number}")
         assert got == [b"bodies"] * 200
         assert server.connections <= 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whoever_is_cancelled_the_others_go_on(seed: int) -> None:
+    chance = random.Random(seed)
+    async with serving() as server, transferring(connections=6) as transfers:
+        ends: Counter[str] = Counter()
+
+        async def read(name: str, patience_s: float) -> None:
+            with trio.move_on_after(patience_s) as scope:
+                assert await body(transfers, server.url(name)) == b"bodies"
+            ends["cancelled" if scope.cancelled_caught else "read"] += 1
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for number in range(300):
+                    soon = chance.random() < 0.5
+                    patience_s = chance.expovariate(200) if soon else 1000
+                    nursery.start_soon(read, f"file-{number}", patience_s)
+                    if number % 10 == 0:
+                        await trio.sleep(chance.expovariate(1000))
+            assert await body(transfers, server.url("last")) == b"bodies"
+        assert ends["read"] >= 100
+        assert ends.total() == 300
 
 
 async def test_other_tasks_have_their_turn_while_data_comes() -> None:
