@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
+from thinfs.cli.status import size as shown
 from thinfs.store.local import LocalRepository
 
 if TYPE_CHECKING:
     from thinfs.config import Config
 
+LINE_EVERY_S: Final = 5.0
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhdw]?)")
 
@@ -76,3 +88,44 @@ class Stages:
         """Another part begins."""
         if not self._quiet:
             print(what, file=sys.stderr, flush=True)
+
+
+class Transfer:
+    """Shows how many bytes have come: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._total = self._moved = 0
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Transfer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def total(self, files: int, size: int) -> None:
+        """So many files, with about so many bytes, are to come."""
+        self._total = size
+        if self._quiet:
+            return
+        if not sys.stderr.isatty():
+            print(f"{files} files, {shown(size)}", file=sys.stderr, flush=True)
+            return
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._bar.start()
+        self._task = self._bar.add_task("", total=size)
+
+    def advance(self, files: int, size: int) -> None:  # noqa: ARG002 - bytes say how far it is
+        """So many more have come."""
+        self._moved += size
+        if self._bar is not None:
+            self._bar.advance(self._task, size)
+        elif not self._quiet and time.monotonic() - self._spoke >= LINE_EVERY_S:
+            self._spoke = time.monotonic()
+            text = f"{shown(self._moved)} of {shown(self._total)}"
+            print(text, file=sys.stderr, flush=True)

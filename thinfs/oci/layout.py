@@ -39,7 +39,7 @@ IMAGE_NAME = "io.containerd.image.name"
 """Annotation in which containerd, nerdctl and Docker keep an image's full name."""
 
 BLOB_CHUNK_BYTES = 512 << 10
-_LAYOUT_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class _LayoutJson(msgspec.Struct, frozen=True, rename="camel"):
@@ -254,7 +254,7 @@ class LayoutWriter:
         if marker.exists():
             check_version(_read_bounded(marker, 1 << 10), str(self._directory))
         else:
-            atomic.write(marker, _LAYOUT_VERSION)
+            atomic.write(marker, LAYOUT_VERSION)
         self._entries()
         # we hold the lock: temporaries here are those of a writer that was killed
         for folder in (self._directory, self._blobs):
@@ -305,7 +305,7 @@ def write_archive(
     """
     files = {f"{BLOBS}/{hex_of(blob.digest)}": data for blob, data in blobs}
     files[INDEX_FILE] = render_index([tagged(root, annotations)])
-    files[LAYOUT_FILE] = _LAYOUT_VERSION
+    files[LAYOUT_FILE] = LAYOUT_VERSION
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT) as archive:
         for folder in ("blobs", BLOBS):
             archive.addfile(_member(folder, tarfile.DIRTYPE, 0o755, 0))

@@ -98,6 +98,11 @@ def stored_object(size: int | None, digest: bytes, file: Path) -> None:
     size = content_size(file, "objects") if size is None else size
     if not 0 < size <= MAX_FRAME_CONTENT["objects"]:
         raise IntegrityError(f"an object of {size} bytes")
+    object_bytes(size, digest, data)
+
+
+def object_bytes(size: int, digest: bytes, data: bytes) -> None:
+    """The same of bytes in memory."""
     try:
         body = decompress(data, size)
     except FormatError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from thinfs.errors import ThinfsError
 from thinfs.store.address import directory_address
 from thinfs.store.source import open_source
 
@@ -36,6 +38,22 @@ class Remote:
     def get(self, path: str, max_bytes: int) -> bytes:
         """Read one whole file; see :meth:`thinfs.store.source.Source.get`."""
         return trio.from_thread.run(self.source.get, path, max_bytes)
+
+    def get_all(self, paths: Sequence[str], max_bytes: int) -> list[bytes | None]:
+        """Read several files at once; ``None`` stands for one that could not be read."""
+        return trio.from_thread.run(self._get_all, paths, max_bytes)
+
+    async def _get_all(self, paths: Sequence[str], max_bytes: int) -> list[bytes | None]:
+        found: list[bytes | None] = [None] * len(paths)
+
+        async def one(at: int, path: str) -> None:
+            with contextlib.suppress(ThinfsError):
+                found[at] = await self.source.get(path, max_bytes)
+
+        async with trio.open_nursery() as nursery:
+            for at, path in enumerate(paths):
+                nursery.start_soon(one, at, path)
+        return found
 
 
 def with_sources(

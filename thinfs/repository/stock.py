@@ -5,10 +5,11 @@ Nothing is believed before its digest was compared; whoever has the right bytes 
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from catalog.errors import CatalogError
 from catalog.reader import CatalogReader
@@ -19,16 +20,26 @@ from thinfs.repository import accept
 from thinfs.repository.files import MAX_FRAME_CONTENT
 from thinfs.roots.recipes import find_recipe
 from thinfs.store.allow import is_allowed
-from thinfs.store.layout import catalog_path, raw_digest
+from thinfs.store.layout import (
+    MAX_STORED_OBJECT_BYTES,
+    catalog_path,
+    object_path,
+    raw_digest,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from catalog.model import ObjectRef
     from thinfs.config import Config
     from thinfs.oci.recipe import BlobRef, Recipe
     from thinfs.repository.problems import Accept
     from thinfs.repository.sources import Remote
     from thinfs.store.records import PublishedFile
+
+
+AT_ONCE: Final = 16
+"""Objects that are on their way at once: at most 16 MiB."""
 
 
 def recipe_of(name: str, config: Config) -> Recipe:
@@ -109,6 +120,32 @@ class Stock:
         self.copy(path, stored_bound(ref.size), test).unlink()
         return target
 
+    def objects(self, refs: Iterable[ObjectRef]) -> Iterator[tuple[bytes, bytes]]:
+        """Objects as they are stored, with their digests, in the order in which they are named.
+
+        Several are on their way at once.
+
+        Raises:
+            ThinfsError: as :meth:`copy`.
+        """
+        wanted = iter(refs)
+        while window := list(itertools.islice(wanted, AT_ONCE)):
+            paths = [object_path(ref.digest) for ref in window]
+            frames: Sequence[bytes | None] = [None] * len(window)
+            if self._remotes:
+                frames = self._remotes[0].get_all(paths, MAX_STORED_OBJECT_BYTES)
+            for ref, path, frame in zip(window, paths, frames, strict=True):
+                if frame is None or not _is(ref, frame):
+                    frame = self._object(ref, path)  # noqa: PLW2901 - the first one has it not
+                yield ref.digest, frame
+
+    def _object(self, ref: ObjectRef, path: str) -> bytes:
+        test = partial(accept.stored_object, ref.size, ref.digest)
+        file = self.copy(path, MAX_STORED_OBJECT_BYTES, test)
+        frame = file.read_bytes()
+        file.unlink()
+        return frame
+
     @contextmanager
     def catalog(self, ref: BlobRef | PublishedFile) -> Iterator[CatalogReader]:
         """An open catalog.
@@ -125,6 +162,14 @@ class Stock:
             raise FormatError(f"catalog {ref.digest}: {error}") from error
         finally:
             file.unlink()
+
+
+def _is(ref: ObjectRef, frame: bytes) -> bool:
+    try:
+        accept.object_bytes(ref.size, ref.digest, frame)
+    except ThinfsError:
+        return False
+    return True
 
 
 def _worst(path: str, failures: Sequence[ThinfsError]) -> ThinfsError:

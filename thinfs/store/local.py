@@ -183,6 +183,18 @@ class LocalRepository:
             finally:
                 file.unlink()
 
+    def adopt(self, file: Path, path: str) -> None:
+        """Give a complete and verified file its name; what has the name already stays.
+
+        Args:
+            file: in a converter's directory for temporaries; it is gone afterwards.
+            path: as ``thinfs.store.layout`` names it.
+        """
+        target = self.path / path
+        with _disk(target):
+            file.chmod(0o644)
+            _appear(file, target)
+
     def has_root(self, record: RootRecord) -> bool:
         """Whether all files of a root that its record names are here, with their sizes.
 
