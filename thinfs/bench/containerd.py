@@ -116,6 +116,7 @@ class Events:
         """Stop listening."""
         self._process.stop()
         self._thread.join()
+        self._process.close()
 
     def _read(self) -> None:
         assert self._process.popen.stdout is not None

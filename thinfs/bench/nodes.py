@@ -14,7 +14,7 @@ from thinfs.bench.containerd import replaced
 from thinfs.bench.processes import Process, accepts
 from thinfs.bench.values import Proxy, Thin
 from thinfs.control.client import ControlClient
-from thinfs.errors import UsageError
+from thinfs.errors import ThinfsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,12 +88,21 @@ def _thin(thin: Thin, name: str, network: Network, folder: Path) -> Iterator[Nod
     snapshotter = [*_SNAPSHOTTER, f"--address={snapshots_socket}", f"--root={folder}/snapshots"]
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(Process(network.argv(daemon), folder=folder, name="daemon"))
-        process.wait_ready(lambda: accepts(control_socket), "its control socket")
+        process.wait_ready(lambda: _answers(control_socket), "an answer")
         argv = network.argv([*snapshotter, f"--daemon={control_socket}"])
         process = stack.enter_context(Process(argv, folder=folder, name="snapshotter"))
         process.wait_ready(lambda: accepts(snapshots_socket), "its socket")
         control = stack.enter_context(ControlClient(control_socket, timeout_s=CONTROL_TIMEOUT_S))
         yield Node({name: snapshots_socket}, ThinNode(control, cache, folder))
+
+
+def _answers(control_socket: Path) -> bool:
+    """Whether the daemon serves: somebody may hold its socket before it does."""
+    with contextlib.suppress(ThinfsError):
+        with ControlClient(control_socket, timeout_s=CONTROL_TIMEOUT_S) as control:
+            control.status()
+        return True
+    return False
 
 
 def configuration(thin: Thin, folder: Path) -> dict[str, dict[str, Any]]:

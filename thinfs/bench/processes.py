@@ -107,11 +107,18 @@ class Process:
             self.popen.kill()
             self.popen.wait()
 
+    def close(self) -> None:
+        """Close pipes to it; call it after :meth:`stop`, when nobody reads them any more."""
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe is not None:
+                pipe.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self.close()
 
 
 def run(
