@@ -42,7 +42,11 @@ def make_images(layout: Path, count: int) -> list[str]:
 
 
 def convert_here(
-    repository: Path, image: str, name: str | None = None, url: str | None = None
+    repository: Path,
+    image: str,
+    name: str | None = None,
+    url: str | None = None,
+    profile: Path | None = None,
 ) -> Outcome:
     """Convert without a process of its own."""
     job = Job(
@@ -53,6 +57,7 @@ def convert_here(
         name=name or image_name(image),
         threads=1,
         level=1,
+        profile=profile,
     )
     return run(job, RegistryConfig(hosts_dirs=[]), Silent())
 

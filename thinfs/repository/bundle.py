@@ -15,12 +15,15 @@ converter would believe them.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
 from thinfs.errors import FormatError
 from thinfs.oci.naming import full_name
+
+if TYPE_CHECKING:
+    from thinfs.store.boot import BootRecord
 
 BUNDLE_FILE: Final = "thinfs-bundle.json"
 BUNDLE_VERSION: Final = 1
@@ -93,3 +96,13 @@ def parse_bundle(data: bytes) -> Bundle:
 def render_bundle(bundle: Bundle) -> bytes:
     """Write it: the same bytes for the same values."""
     return msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
+
+
+def start_objects(boot: BootRecord) -> tuple[int, ...]:
+    """What a start needs, in the order in which it does, then the rest of the metadata.
+
+    Returns:
+        Indexes into the record's objects, none twice.
+    """
+    metadata = (extent.object for extent in boot.metadata.extents)
+    return tuple(dict.fromkeys((*boot.order, *metadata)))

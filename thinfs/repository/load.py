@@ -28,6 +28,7 @@ from thinfs.repository.bundle import (
     PROFILE,
     PUBLISHED,
     parse_bundle,
+    start_objects,
 )
 from thinfs.repository.files import MAX_FRAME_CONTENT
 from thinfs.repository.images import read_image
@@ -225,7 +226,8 @@ class _Loader:
         if root.boot is not None:
             path = boot_path(raw_digest(root.boot.digest))
             boot = parse_boot(self._unpacked(path, root.boot).read_bytes(), path)
-            wanted = {*boot.order, *(extent.object for extent in boot.metadata.extents)}
+            whole = range(len(boot.objects))
+            wanted = whole if named.part == "all" else start_objects(boot)
             needed.update(bytes.fromhex(boot.objects[index].digest) for index in wanted)
         file = self._unpacked(catalog_path(raw_digest(root.catalog.digest)), root.catalog)
         if named.part == "all":

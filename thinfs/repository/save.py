@@ -28,6 +28,7 @@ from thinfs.repository.bundle import (
     BundledImage,
     Part,
     render_bundle,
+    start_objects,
 )
 from thinfs.repository.tar import write_end, write_member
 from thinfs.store.boot import parse_boot
@@ -147,7 +148,7 @@ def _pack(recipe: Recipe, name: str, part: Part, stock: Stock, cargo: _Cargo) ->
         cargo.published[metadata_path(raw_digest(root.metadata.digest))] = root.metadata
     cargo.published[catalog_path(raw_digest(root.catalog.digest))] = root.catalog
     if boot is not None:
-        _pack_boot(boot, cargo)
+        _pack_boot(boot, part, cargo)
     if part == "all":
         with stock.catalog(root.catalog) as tree:
             cargo.others.update((each.digest, each) for each in tree.objects())
@@ -165,12 +166,12 @@ def _boot(root: RecipeRoot, stock: Stock, cargo: _Cargo) -> BootRecord | None:
     return boot
 
 
-def _pack_boot(boot: BootRecord, cargo: _Cargo) -> None:
-    """What a start needs, in the order in which it does; then the rest of the metadata."""
-    wanted = [*boot.order, *(extent.object for extent in boot.metadata.extents)]
-    for each in (boot.objects[index] for index in wanted):
-        ref = ObjectRef(bytes.fromhex(each.digest), each.size, each.stored_size)
-        cargo.first.setdefault(ref.digest, ref)
+def _pack_boot(boot: BootRecord, part: Part, cargo: _Cargo) -> None:
+    refs = [ObjectRef(bytes.fromhex(o.digest), o.size, o.stored_size) for o in boot.objects]
+    for index in start_objects(boot):
+        cargo.first.setdefault(refs[index].digest, refs[index])
+    if part == "all":
+        cargo.others.update((ref.digest, ref) for ref in refs)
 
 
 def _pack_profile(path: str, stock: Stock, cargo: _Cargo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -15,12 +16,13 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from tests.support.kept_repository import Quiet, bodies_of, checked, names_in, stored_files
-from tests.support.small_images import convert_all, image_name, make_images
+from tests.support.small_images import convert_all, convert_here, image_name, make_images
 from tests.support.wait import wait_until
 from thinfs.errors import FormatError, IntegrityError, ThinfsError
 from thinfs.repository.load import Loaded, load
 from thinfs.repository.tar import members, write_end, write_member
 from thinfs.store.local import LocalRepository
+from thinfs.store.profiles import Profile, Touched, render_profile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +173,50 @@ def test_a_damaged_object_is_not_saved(made: Path, names: list[str], tmp_path: P
 def test_a_profile_is_not_saved_where_there_is_none(made: Path, names: list[str]) -> None:
     done = run("save", "--profile", "--repo", made / "repo", *names, "-o", "/dev/null", expect=2)
     assert "has no boot profile" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def profiled(made: Path) -> tuple[Path, str]:
+    """A repository with an image of which a start was recorded, and the image's name."""
+    image = f"oci:{made / 'in'}:0"
+    plain = convert_here(made / "profiled", image)
+    bodies = bodies_of(made / "profiled", plain.name)
+    touched = [hashlib.sha256(bodies[path]).hexdigest() for path in sorted(bodies)[:3]]
+    chain_id = plain.images[0].recipe.thinfs.root.chain_id if plain.images[0].recipe.thinfs else ""
+    profile = Profile(1, chain_id, "x", 1, 9, tuple(Touched(each) for each in touched))
+    (made / "profile").write_bytes(render_profile(profile))
+    convert_here(made / "profiled", image, profile=made / "profile")
+    return made / "profiled", plain.name
+
+
+def test_a_bundle_of_a_start_is_small_and_can_be_filled_up_later(
+    profiled: tuple[Path, str], tmp_path: Path
+) -> None:
+    repository, name = profiled
+    for part in ("all", "profile"):
+        run("save", f"--{part}", "--repo", repository, name, "-o", tmp_path / f"{part}.tar")
+    assert (tmp_path / "profile.tar").stat().st_size < (tmp_path / "all.tar").stat().st_size / 2
+    load_file(tmp_path / "r", io.BytesIO((tmp_path / "profile.tar").read_bytes()))
+    assert len(list((tmp_path / "r/profiles").iterdir())) == 1
+    missing = checked(tmp_path / "r")
+    assert missing.broken > 0
+    assert {problem.what for problem in missing.problems} == {"missing"}
+    run("check", "--repair", "--from", repository, "--repo", tmp_path / "r")
+    assert bodies_of(tmp_path / "r", name) == bodies_of(repository, name)
+
+
+def test_the_whole_bundle_has_what_a_start_needs_first(
+    profiled: tuple[Path, str], tmp_path: Path
+) -> None:
+    repository, name = profiled
+    for part in ("all", "profile"):
+        run("save", f"--{part}", "--repo", repository, name, "-o", tmp_path / f"{part}.tar")
+    with tarfile.open(tmp_path / "all.tar") as whole, tarfile.open(tmp_path / "profile.tar") as few:
+        first = [each for each in few.getnames() if each.startswith("objects/")]
+        every = [each for each in whole.getnames() if each.startswith("objects/")]
+    assert every[: len(first)] == first
+    load_file(tmp_path / "r", io.BytesIO((tmp_path / "all.tar").read_bytes()))
+    assert checked(tmp_path / "r").broken == 0
 
 
 def changed(bundle: bytes, change: Change) -> io.BytesIO:
