@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from thinfs.cli import progress as progress_view
-from thinfs.convert.job import Containerd, Job, Outcome, run
+from thinfs.cli.goals import goal_options
+from thinfs.convert.job import Job, Outcome, run
 from thinfs.convert.objects import DEFAULT_LEVEL
 from thinfs.errors import UsageError
-from thinfs.oci.delivery import containerd_is_there
 from thinfs.oci.model import Platform
 from thinfs.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from thinfs.config import Config
     from thinfs.convert.image import ConvertedImage
+    from thinfs.convert.job import Goals
 
-CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
 _MB = 1_000_000
 
 _EXAMPLES = """
@@ -42,22 +42,7 @@ Examples:
 @click.option("--platform", "platforms", multiple=True, help="Such as linux/arm64; repeatable.")
 @click.option("--all-platforms", is_flag=True, help="Every platform of an index.")
 @click.option("--name", help="Name of the thin image.  [default: the image's, with -thin]")
-@click.option("--push", metavar="REF", help="Push the thin image to a registry.")
-@click.option("--output", metavar="oci:DIR:TAG", help="Write it to an OCI layout.")
-@click.option(
-    "--containerd/--no-containerd",
-    default=None,
-    help="Import it into the local containerd.  [default: when there is one and neither"
-    " --push nor --output is given]",
-)
-@click.option(
-    "--containerd-address",
-    type=click.Path(path_type=Path),
-    default=CONTAINERD_SOCKET,
-    show_default=True,
-    help="containerd's socket.",
-)
-@click.option("--namespace", default="default", show_default=True, help="containerd's namespace.")
+@goal_options
 @click.option("--threads", type=click.IntRange(1, 256), help="That compress.  [default: all]")
 @click.option(
     "--level", type=click.IntRange(1, 19), default=DEFAULT_LEVEL, show_default=True, help="Of zstd."
@@ -82,11 +67,7 @@ def command(
     platforms: tuple[str, ...],
     all_platforms: bool,
     name: str | None,
-    push: str | None,
-    output: str | None,
-    containerd: bool | None,
-    containerd_address: Path,
-    namespace: str,
+    goals: Goals,
     threads: int | None,
     level: int,
     profile: str,
@@ -100,8 +81,6 @@ def command(
     layer, goes to containerd, a registry or a layout.
     """
     repository = (repo or Path(config.repository.path)).absolute()
-    if containerd is None:
-        containerd = not push and not output and containerd_is_there(containerd_address)
     job = Job(
         image=image,
         repository=repository,
@@ -110,9 +89,7 @@ def command(
         name=parse_reference(name).canonical if name else None,
         threads=threads,
         level=level,
-        push=push,
-        layout=_layout(output) if output else None,
-        containerd=Containerd(containerd_address, namespace) if containerd else None,
+        goals=goals,
         profile=_profile(profile, no_profile=no_profile),
     )
     with progress_view.for_stderr(quiet=as_json) as progress:
@@ -134,14 +111,6 @@ def _profile(text: str, *, no_profile: bool) -> Path | Literal["auto"] | None:
     if no_profile:
         return None
     return "auto" if text == "auto" else Path(text)
-
-
-def _layout(output: str) -> tuple[Path, str]:
-    scheme, _, rest = output.partition(":")
-    directory, colon, tag = rest.rpartition(":")
-    if scheme != "oci" or not colon or not directory or not tag:
-        raise UsageError(f"--output {output!r} is not of the form oci:DIR:TAG")
-    return Path(directory).absolute(), tag
 
 
 def as_values(outcome: Outcome) -> dict[str, Any]:

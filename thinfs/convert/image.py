@@ -184,13 +184,14 @@ def _recipe(image: Image, root: RootRecord, url: str) -> Recipe:
             repositories=[base],
             root=RecipeRoot(
                 chain_id=image.chain_id,
-                catalog=_named(root.catalog),
-                metadata=_named(root.metadata) if root.metadata else None,
-                boot=_named(root.boot) if root.boot else None,
+                catalog=published_ref(root.catalog),
+                metadata=published_ref(root.metadata) if root.metadata else None,
+                boot=published_ref(root.boot) if root.boot else None,
             ),
         ),
     )
 
 
-def _named(file: PublishedFile) -> BlobRef:
+def published_ref(file: PublishedFile) -> BlobRef:
+    """A published file as recipes name it."""
     return BlobRef(digest=file.digest, size=file.size, stored_size=file.stored_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from thinfs.convert.choosing import kept_profile, read_profile
 from thinfs.convert.image import ConvertedImage, ImageProgress, convert_image, workshop
@@ -43,6 +43,24 @@ class Containerd:
 
 
 @dataclass(frozen=True, slots=True)
+class Goals:
+    """Where a thin image is to be brought, besides the repository's own layout.
+
+    Attributes:
+        push: registry reference to push it to.
+        layout: OCI layout directory and tag to write it to.
+        containerd: where to import it.
+    """
+
+    push: str | None = None
+    layout: tuple[Path, str] | None = None
+    containerd: Containerd | None = None
+
+
+NOWHERE: Final = Goals()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What is wanted.
 
@@ -55,9 +73,7 @@ class Job:
         name: canonical name of the thin image; ``None`` for the image's with ``-thin``.
         threads: how many threads compress; ``None`` for one a processor.
         level: zstd level of objects, 1 to 19.
-        push: registry reference to push the thin image to.
-        layout: OCI layout directory and tag to write it to.
-        containerd: where to import it.
+        goals: where the thin image is to be brought.
         profile: file of the boot profile to convert with, which becomes the image's own;
             ``auto`` for what the repository knows, ``None`` for none.
     """
@@ -69,9 +85,7 @@ class Job:
     name: str | None
     threads: int | None
     level: int
-    push: str | None = None
-    layout: tuple[Path, str] | None = None
-    containerd: Containerd | None = None
+    goals: Goals = NOWHERE
     profile: Path | Literal["auto"] | None = "auto"
 
 
@@ -120,7 +134,7 @@ def run(job: Job, registry: RegistryConfig, progress: ImageProgress) -> Outcome:
             record_image(repository.path, thin, name, int(time.time()))
     finally:
         source.close()
-    places = _deliver(job, registry, thin, name)
+    places = (place_in(job.repository, name), *deliver(thin, name, job.goals, registry))
     return Outcome(name, thin.digest, converted, places, time.monotonic() - started)
 
 
@@ -151,20 +165,29 @@ def _thin(converted: Sequence[ConvertedImage], *, several: bool) -> ThinImage | 
     return build_thin_index(made) if several else made[0]
 
 
-def _deliver(
-    job: Job, registry: RegistryConfig, thin: ThinImage | ThinIndex, name: str
+def deliver(
+    thin: ThinImage | ThinIndex, name: str, goals: Goals, registry: RegistryConfig
 ) -> tuple[str, ...]:
-    """Bring the thin image where it is wanted, beside the repository that has it already."""
-    places = [f"oci:{job.repository / IMAGES_DIRECTORY}:{name}"]
-    if job.layout is not None:
-        directory, tag = job.layout
+    """Bring a thin image where it is wanted; gives the places, for people.
+
+    Raises:
+        ThinfsError: as the functions of :mod:`thinfs.oci.delivery`.
+    """
+    places = []
+    if goals.layout is not None:
+        directory, tag = goals.layout
         write_layout(thin, directory, tag)
         places.append(f"oci:{directory}:{tag}")
-    if job.push is not None:
-        push(thin, parse_reference(job.push), registry)
-        places.append(parse_reference(job.push).canonical)
-    if job.containerd is not None:
-        address, namespace = job.containerd.address, job.containerd.namespace
+    if goals.push is not None:
+        push(thin, parse_reference(goals.push), registry)
+        places.append(parse_reference(goals.push).canonical)
+    if goals.containerd is not None:
+        address, namespace = goals.containerd.address, goals.containerd.namespace
         import_into_containerd(thin, name, namespace=namespace, address=address)
         places.append(f"containerd {address}, namespace {namespace}: {name}")
     return tuple(places)
+
+
+def place_in(repository: Path, name: str) -> str:
+    """Where a repository's own layout has an image, for people."""
+    return f"oci:{repository / IMAGES_DIRECTORY}:{name}"

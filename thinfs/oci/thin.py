@@ -33,6 +33,10 @@ _STORED_BLOCK_BYTES = 0xFFFF  # RFC 1951, section 3.2.4
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # deflate, no name, no time, unknown system
 
 
+class _Annotated(msgspec.Struct, frozen=True):
+    annotations: dict[str, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class ThinImage:
     """One thin image for one platform, ready to be delivered.
@@ -143,6 +147,36 @@ def build_thin_image(image: Image, recipe: Recipe) -> ThinImage:
         config_descriptor=config_descriptor,
         layer_descriptor=layer_descriptor,
     )
+
+
+def renew_thin_image(
+    manifest: bytes, config: bytes, platform: Platform, recipe: Recipe
+) -> ThinImage:
+    """Make a thin image again with another recipe: the same bytes as when it is converted.
+
+    Args:
+        manifest: of the thin image.
+        config: of the thin image; all but its layers is the original's.
+        platform: the original's.
+        recipe: what the one file says from now on.
+
+    Raises:
+        FormatError: the manifest does not say what the thin image was made from.
+    """
+    try:
+        notes = msgspec.json.decode(manifest, type=_Annotated).annotations
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"a thin image's manifest is malformed: {error}") from error
+    if BASE_NAME not in notes or BASE_DIGEST not in notes:
+        raise FormatError("a thin image's manifest does not name the original; convert it again")
+    original = Image(
+        reference=notes[BASE_NAME],
+        manifest_digest=notes[BASE_DIGEST],
+        platform=platform,
+        config=config,
+        layers=(),
+    )
+    return build_thin_image(original, recipe)
 
 
 def build_thin_index(images: Sequence[ThinImage]) -> ThinIndex:
