@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CACHE = Path(os.environ.get("THINFS_CACHE") or Path(__file__).parents[2] / ".cache") / "images"
+DIGEST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def cached(name: str, sources: tuple[Path, ...], build: Callable[[Path, Path], N
         sources: files whose change makes a new image.
         build: called with the layout's directory (missing) and an empty work folder.
     """
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
+    whole = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    digest = whole[:DIGEST_DIGITS]
     final = CACHE / f"{name}-{digest}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock:
@@ -58,7 +60,7 @@ def cached(name: str, sources: tuple[Path, ...], build: Callable[[Path, Path], N
 
 
 def _build(name: str, final: Path, build: Callable[[Path, Path], None]) -> None:
-    for old in CACHE.glob(f"{name}-*"):
+    for old in CACHE.glob(f"{name}-{'[0-9a-f]' * DIGEST_DIGITS}"):  # not those of name-alike
         shutil.rmtree(old)
     work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=CACHE))
     try:
