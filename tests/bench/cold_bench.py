@@ -21,7 +21,7 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Final
 
-from tests.bench import estargz
+from tests.bench import estargz, report
 from tests.bench.cold_stage import stage
 from tests.bench.workloads import WORKLOADS
 from tests.support import sweep
@@ -53,17 +53,18 @@ PEER_TO_OVERLAYFS: Final = {
     ("jupyter", "1gbit"): 0.12,
     ("jupyter", "100mbit"): 0.067,
 }
-Row = dict[str, object]
 
 
-def run(prefixes: Sequence[str] = ()) -> list[Row]:
+def run(prefixes: Sequence[str] = ()) -> list[report.Values]:
     """Measure all workloads on all links, or those that have figures with the prefixes."""
-    rows: list[Row] = []
+    rows: list[report.Values] = []
     folder = sweep.make_folder("cold-bench")
     try:
         with stage(folder) as on:
             for work in WORKLOADS:
-                links = [name for name in LINKS if _asked(f"cold.{work.name}.{name}.", prefixes)]
+                links = [
+                    name for name in LINKS if report.asked(f"cold.{work.name}.{name}.", prefixes)
+                ]
                 if links:
                     contestants = _contestants(on, work)
                     for name in links:
@@ -73,13 +74,6 @@ def run(prefixes: Sequence[str] = ()) -> list[Row]:
     return rows
 
 
-def _asked(name: str, prefixes: Sequence[str]) -> bool:
-    """Whether figures that begin with ``name`` were asked for."""
-    return not prefixes or any(
-        name.startswith(prefix) or prefix.startswith(name) for prefix in prefixes
-    )
-
-
 def _contestants(on: Stage, work: Workload) -> tuple[Contestant, ...]:
     ours = (on.thin(work), *on.profiled(work))
     if not estargz.installed():
@@ -87,7 +81,9 @@ def _contestants(on: Stage, work: Workload) -> tuple[Contestant, ...]:
     return (*ours, on.overlayfs(work), on.estargz(work), on.optimised(work))
 
 
-def _compare(work: Workload, link_name: str, contestants: tuple[Contestant, ...]) -> Iterator[Row]:
+def _compare(
+    work: Workload, link_name: str, contestants: tuple[Contestant, ...]
+) -> Iterator[report.Values]:
     link = LINKS[link_name]
     plan = Plan(
         image=work.name,
@@ -100,44 +96,46 @@ def _compare(work: Workload, link_name: str, contestants: tuple[Contestant, ...]
         timeout_s=TIMEOUT_S,
     )
     print(f"  cold.{work.name}.{link_name}", file=sys.stderr, flush=True)
-    report = measure(plan, lambda line: print(f"    {line}", file=sys.stderr, flush=True))
-    yield from _rows(report, f"cold.{work.name}.{link_name}", _peer(work, link_name, report))
-    profile = _series(report, "profile")
+    measured = measure(plan, lambda line: print(f"    {line}", file=sys.stderr, flush=True))
+    yield from _rows(measured, f"cold.{work.name}.{link_name}", _peer(work, link_name, measured))
+    profile = _series(measured, "profile")
     if profile:
-        ideal = _ideal_s(report, link)
+        ideal = _ideal_s(measured, link)
         seconds = _seconds(profile)
-        yield _row(f"cold.{work.name}.{link_name}.profile.ideal", seconds, "s", ideal, IDEAL_GOAL)
+        yield report.figure(
+            f"cold.{work.name}.{link_name}.profile.ideal", seconds, "s", ideal, IDEAL_GOAL
+        )
 
 
-def _rows(report: Report, name: str, peers: dict[str, float]) -> Iterator[Row]:
+def _rows(measured: Report, name: str, peers: dict[str, float]) -> Iterator[report.Values]:
     goals = {"lazy": LAZY_GOAL, "profile": PROFILE_GOAL}
-    for series in report.series:
+    for series in measured.series:
         label, seconds = series.name, _seconds(series)
-        yield _row(f"{name}.{label}", seconds, "s", peers.get(label), goals.get(label))
-        yield _row(f"{name}.{label}.mb", _bytes(series) / 1e6, "MB")
+        yield report.figure(f"{name}.{label}", seconds, "s", peers.get(label), goals.get(label))
+        yield report.figure(f"{name}.{label}.mb", _bytes(series) / 1e6, "MB")
 
 
-def _peer(work: Workload, link_name: str, report: Report) -> dict[str, float]:
+def _peer(work: Workload, link_name: str, measured: Report) -> dict[str, float]:
     """What the two of ours have to be measured by, in seconds."""
-    optimised, plain = _series(report, "optimised"), _series(report, "estargz")
+    optimised, plain = _series(measured, "optimised"), _series(measured, "estargz")
     if optimised and plain:
         return {"lazy": _seconds(plain), "profile": _seconds(optimised)}
-    full = _series(report, "overlayfs")
+    full = _series(measured, "overlayfs")
     assert full is not None
     return {"profile": _seconds(full) * PEER_TO_OVERLAYFS[work.name, link_name]}
 
 
-def _ideal_s(report: Report, link: Link) -> float:
+def _ideal_s(measured: Report, link: Link) -> float:
     """A start that waits for nothing but its bytes."""
-    full, profile = _series(report, "overlayfs"), _series(report, "profile")
+    full, profile = _series(measured, "overlayfs"), _series(measured, "profile")
     assert full is not None
     assert profile is not None
     warm = statistics.median(start.ready_s for start in full.warm)
     return warm + _bytes(profile) * 8 / link.bits_per_s + ROUND_TRIPS * link.round_trip_s
 
 
-def _series(report: Report, name: str) -> Series | None:
-    return next((each for each in report.series if each.name == name), None)
+def _series(measured: Report, name: str) -> Series | None:
+    return next((each for each in measured.series if each.name == name), None)
 
 
 def _seconds(series: Series) -> float:
@@ -146,18 +144,3 @@ def _seconds(series: Series) -> float:
 
 def _bytes(series: Series) -> float:
     return statistics.median(start.traffic.bytes for start in series.cold)
-
-
-def _row(
-    name: str,
-    value: float,
-    unit: str,
-    reference: float | None = None,
-    goal: float | None = None,
-) -> Row:
-    row: Row = {"name": name, "value": round(value, 3), "unit": unit}
-    if reference is not None:
-        row |= {"reference": round(reference, 3), "ratio": round(value / reference, 3)}
-        if goal is not None:
-            row |= {"goal": goal, "met": value / reference <= goal}
-    return row

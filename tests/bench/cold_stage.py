@@ -99,13 +99,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, *, log: Path | None = None) -> Iterator[Stage]:
     """Run the servers while the block runs.
 
     Args:
         folder: made by :func:`tests.support.sweep.make_folder`.
+        log: where nginx writes a line for each request; without one it writes none.
     """
     converter = Node(folder / "n")
     converter.repository.mkdir()
-    with start_registry(folder) as registry, nginx(converter.repository, folder) as url:
+    with start_registry(folder) as registry, nginx(converter.repository, folder, log=log) as url:
         yield Stage(registry, converter, url)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+Values = dict[str, Any]
+"""One figure as a benchmark gives it: the fields of :class:`Row`."""
+
 _HEAD = ("name", "value", "unit", "reference", "ratio", "goal", "met")
 
 
@@ -42,6 +45,50 @@ def rows(values: Iterable[dict[str, Any]]) -> list[Row]:
         msgspec.ValidationError: a field is missing, unknown or of another type.
     """
     return [msgspec.convert(value, Row) for value in values]
+
+
+def asked(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether figures whose names begin with ``name`` are among those with one of the prefixes."""
+    return not prefixes or any(
+        name.startswith(prefix) or prefix.startswith(name) for prefix in prefixes
+    )
+
+
+def figure(
+    name: str,
+    value: float,
+    unit: str,
+    reference: float | None = None,
+    most: float | None = None,
+) -> Values:
+    """A figure beside its reference.
+
+    Args:
+        name: of the figure.
+        value: measured.
+        unit: of value and reference.
+        reference: what it is compared with.
+        most: the largest ratio of both that is good enough.
+    """
+    found: Values = {"name": name, "value": round(value, 3), "unit": unit}
+    if reference is not None:
+        found |= {"reference": round(reference, 3), "ratio": round(value / reference, 3)}
+        if most is not None:
+            found |= {"goal": most, "met": value / reference <= most}
+    return found
+
+
+def bounded(
+    name: str, value: float, unit: str, most: float, reference: float | None = None
+) -> Values:
+    """A figure that has a bound of its own, whatever its reference is."""
+    return {**figure(name, value, unit, reference), "goal": most, "met": value <= most}
+
+
+def at_least(name: str, value: float, unit: str, reference: float, least: float) -> Values:
+    """A figure whose ratio to its reference has to reach a least value."""
+    ratio = value / reference
+    return {**figure(name, value, unit, reference), "goal": least, "met": ratio >= least}
 
 
 def table(found: Sequence[Row]) -> str:

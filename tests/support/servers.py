@@ -77,11 +77,19 @@ def documented_nginx_server(repository: Path, port: int) -> str:
 
 
 @contextlib.contextmanager
-def nginx(repository: Path, folder: Path) -> Iterator[str]:
-    """Debian's nginx with the documented configuration: its URL."""
+def nginx(repository: Path, folder: Path, *, log: Path | None = None) -> Iterator[str]:
+    """Debian's nginx with the documented configuration: its URL.
+
+    Args:
+        repository: what it serves.
+        folder: for its configuration and its own files.
+        log: where it writes a line for each request, which the documented one does not do.
+    """
     port = free_port()
     file = folder / "nginx.conf"
     server = documented_nginx_server(repository, port)
+    if log is not None:
+        server = server.replace("access_log off;", f"access_log {log};")
     file.write_text(_NGINX_MAIN.format(work=folder, server=server))
     command: list[str | Path] = [
         needs.command("nginx", "nginx-light"),
