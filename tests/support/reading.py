@@ -117,6 +117,7 @@ class ScriptedSource:
 
     Attributes:
         asked: (path, fresh) of every request.
+        proxies: what each was to go through.
         running: requests under way; ``most`` is the largest number there was.
     """
 
@@ -134,6 +135,7 @@ class ScriptedSource:
         self.script = script
         self.otherwise = otherwise
         self.asked: list[tuple[str, bool]] = []
+        self.proxies: list[str | None] = []
         self.running = 0
         self.most = 0
         self.release = trio.Event()
@@ -144,6 +146,7 @@ class ScriptedSource:
         self, path: str, max_bytes: int, *, fresh: bool = False, proxy: str | None = None
     ) -> bytes:
         self.asked.append((path, fresh))
+        self.proxies.append(proxy)
         letter, self.script = (self.script[:1] or self.otherwise), self.script[1:]
         self.running += 1
         self.most = max(self.most, self.running)

@@ -23,7 +23,7 @@ from thinfs.store.layout import boot_path, catalog_path, metadata_path
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from thinfs.cache.directory import NodeCache
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from thinfs.store.source import Source
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES_IN_MEMORY: Final = 32 << 20
+"""What is larger goes to the disk while it comes."""
 
 PUBLISHED_AS: Final[dict[Kind, Callable[[bytes], str]]] = {
     Kind.CATALOG: catalog_path,
@@ -66,6 +69,7 @@ class CatalogStore:
         self._disk = disk
         self._fetcher = fetcher
         self._kind = kind
+        self._arriving: dict[bytes, trio.Lock] = {}
 
     async def kept(self, digest: bytes) -> Path | None:
         """A file that is here, pinned from now on."""
@@ -99,13 +103,40 @@ class CatalogStore:
             return kept
         path = PUBLISHED_AS[self._kind](digest)
         began = trio.current_time()
-        body = await self._fetcher.blob(
-            path, digest, size, stored_size, sources=sources, priority=priority
-        )
+        what = (path, digest, size, stored_size)
+        if size <= MAX_BYTES_IN_MEMORY:
+            body = await self._fetcher.blob(*what, sources=sources, priority=priority)
+            keep = partial(keep_catalog, self._cache, digest, body, self._kind)
+            file = await self._disk.run(keep)
+        else:
+            made = self._cache.scratch / f"arriving-{self._kind}-{digest.hex()}"
+            into = partial(self._fetcher.blob_into, made, *what)
+            bring = partial(into, sources=sources, priority=priority)
+            file = await self._through_a_file(digest, made, bring)
         demanded = priority is Priority.DEMAND
         self._watch.fetched(path, stored_size, began, demanded=demanded)
         log.info("%s %s: fetched, %d bytes", self._kind, digest.hex(), size)
-        return await self._disk.run(partial(keep_catalog, self._cache, digest, body, self._kind))
+        return file
+
+    async def _through_a_file(
+        self, digest: bytes, made: Path, bring: Callable[[], Awaitable[None]]
+    ) -> Path:
+        """Keep what is too large for memory; it counts in the quota once it is here."""
+        lock = self._arriving.setdefault(digest, trio.Lock())
+        try:
+            async with lock:  # the file has one writer; who comes second finds it kept
+                kept = await self.kept(digest)
+                if kept is not None:
+                    return kept
+                try:
+                    await bring()
+                    keep = partial(adopt, self._cache, digest, made, self._kind)
+                    return await self._disk.run(keep)
+                finally:
+                    made.unlink(missing_ok=True)
+        finally:
+            if not lock.locked():
+                self._arriving.pop(digest, None)
 
     async def adopt(self, digest: bytes, made: Path) -> Path:
         """Keep a file that was made in the cache's scratch folder, under its digest.

@@ -28,7 +28,8 @@ class TokenBucket:
     def wait_s(self, now: float) -> float:
         """Seconds until something may start; 0: now."""
         self._fill(now)
-        return 0.0 if self._bytes >= 0 or not self._rate else -self._bytes / self._rate
+        # A part of a byte is owed for ever: it is what rounding leaves.
+        return 0.0 if self._bytes > -1 or not self._rate else -self._bytes / self._rate
 
     def take(self, count: int, now: float) -> None:
         """``count`` bytes are used; negative: they were not, after all."""

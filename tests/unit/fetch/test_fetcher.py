@@ -13,6 +13,8 @@ from catalog.model import ObjectRef
 from tests.support.reading import ScriptedSource, World, patterned
 from thinfs.config import SourcesConfig
 from thinfs.errors import FormatError, IntegrityError, MissingError, ThinfsError, TransportError
+from thinfs.fetch.circuits import RECOVERY_S
+from thinfs.fetch.download import ROUND_S
 from thinfs.fetch.fetcher import Fetcher
 from thinfs.fetch.gate import Priority
 from thinfs.store.layout import MAX_OBJECT_BYTES
@@ -339,3 +341,151 @@ async def test_readers_hear_when_the_process_stops(world: World, ref: ObjectRef)
 
         readers.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
+
+
+# When nothing answers
+
+
+@pytest.mark.expects_log("does not answer")
+@pytest.mark.parametrize(("policy", "after_s"), [("eio", 60), ("wait", 600)])
+async def test_readers_wait_as_long_as_the_policy_says_and_hear_why(
+    world: World, ref: ObjectRef, autojump_clock: MockClock, policy: str, after_s: float
+) -> None:
+    dead = ScriptedSource(world.files, url="http://dead", otherwise="E")
+    async with fetching(on_outage=policy, outage_timeout_s=600) as fetcher:
+        began = trio.current_time()
+        with pytest.raises(
+            TransportError, match=rf"no answer within {after_s} s; last: http://dea"
+        ):
+            await fetcher.object(ref, [dead])
+        assert trio.current_time() - began == pytest.approx(after_s)
+
+
+@pytest.mark.expects_log("does not answer")
+async def test_who_wants_to_know_at_once_is_told_after_every_source_was_tried_once(
+    world: World, ref: ObjectRef, autojump_clock: MockClock
+) -> None:
+    dead = ScriptedSource(world.files, url="http://dead", otherwise="E")
+    async with fetching(on_outage="fail_fast") as fetcher:
+        with pytest.raises(TransportError, match="scripted"):
+            await fetcher.object(ref, [dead])
+        assert len(dead.asked) == 3
+        with pytest.raises(TransportError, match=r"has just failed, not asked again: http://dead"):
+            await fetcher.object(ref, [dead])
+        assert len(dead.asked) == 3
+        dead.otherwise = "r"
+        await trio.sleep(RECOVERY_S)
+        assert await fetcher.object(ref, [dead]) == DATA
+
+
+@pytest.mark.expects_log("does not answer")
+async def test_readers_who_wait_get_their_bytes_soon_after_the_source_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    refs = [world.objects[world.add_object(patterned(100, seed))] for seed in range(50)]
+    source = ScriptedSource(world.files, url="http://dead", otherwise="E")
+    got: list[float] = []
+
+    async def read(fetcher: Fetcher, ref: ObjectRef) -> None:
+        await fetcher.object(ref, [source])
+        got.append(trio.current_time())
+
+    async with fetching() as fetcher, trio.open_nursery() as readers:
+        for ref in refs:
+            readers.start_soon(read, fetcher, ref)
+        await trio.sleep(40)
+        asked, back = len(source.asked), trio.current_time()
+        source.otherwise = "r"
+    # Each was sent once for itself; after that one asked for all of them.
+    assert asked < 3 * 50 + 3 * 40 / RECOVERY_S
+    assert max(got) - back < RECOVERY_S + 2 * ROUND_S
+
+
+@pytest.mark.expects_log("does not answer")
+async def test_absence_is_believed_only_when_every_source_has_said_so(
+    world: World, ref: ObjectRef, autojump_clock: MockClock
+) -> None:
+    empty = ScriptedSource({}, url="http://empty")
+    other = ScriptedSource(world.files, "EEEEEE", url="http://other")
+    async with fetching() as fetcher:
+        assert await fetcher.object(ref, [empty, other]) == DATA
+    assert len(empty.asked) == 1
+
+
+@pytest.mark.expects_log("does not answer")
+async def test_a_root_that_cannot_be_opened_is_heard_of_at_once(
+    world: World, ref: ObjectRef, autojump_clock: MockClock
+) -> None:
+    (path,) = world.files
+    dead = ScriptedSource(world.files, otherwise="E")
+    async with fetching(on_outage="wait") as fetcher:
+        with pytest.raises(TransportError, match="scripted"):
+            await fetcher.blob(path, ref.digest, len(DATA), 100, sources=[dead])
+        assert trio.current_time() < 5
+
+
+@pytest.mark.expects_log("does not answer")
+async def test_who_asks_for_patience_is_not_asked_again_and_others_are(
+    world: World, ref: ObjectRef
+) -> None:
+    class Busy(ScriptedSource):
+        async def get(self, path: str, max_bytes: int, **_: Any) -> bytes:
+            self.asked.append((path, False))
+            raise TransportError("busy", retry_after_s=30)
+
+    busy, good = Busy(world.files, url="http://busy"), ScriptedSource(world.files)
+    async with fetching() as fetcher:
+        for _ in range(3):
+            assert await fetcher.object(ref, [busy, good]) == DATA
+        (circuit,) = [c for c in fetcher.status().circuits if not c.ok]
+    assert len(busy.asked) == 1
+    assert circuit.address == "http://busy"
+    assert circuit.next_try_s == pytest.approx(30, abs=5)
+
+
+async def test_proxies_are_for_what_comes_over_http(world: World, ref: ObjectRef) -> None:
+    folder = ScriptedSource({}, url="file:///repo", behind_caches=False)
+    server = ScriptedSource(world.files, url="http://server")
+    async with fetching(proxies="http://a:1;DIRECT") as fetcher:
+        assert await fetcher.object(ref, [folder, server]) == DATA
+    assert folder.proxies == [None]
+    assert server.proxies == ["http://a:1"]
+
+
+# The cap for what nobody waits for
+
+
+async def test_prefetch_keeps_to_its_rate_and_readers_do_not(autojump_clock: MockClock) -> None:
+    world = World()
+    refs = [world.objects[world.add_object(patterned(10_000, seed))] for seed in range(30)]
+    source = ScriptedSource(world.files)
+    async with fetching(source, background_bytes_per_s=10_000) as fetcher:
+        began = trio.current_time()
+        async with trio.open_nursery() as readers:
+            for ref in refs[:10]:
+                readers.start_soon(fetcher.object, ref, (), Priority.BACKGROUND)
+            for ref in refs[10:20]:
+                readers.start_soon(fetcher.object, ref, (), Priority.READ_AHEAD)
+        assert trio.current_time() - began == pytest.approx(19, abs=1.5)
+        began = trio.current_time()
+        for ref in refs[20:]:
+            await fetcher.object(ref, ())
+        assert trio.current_time() == began
+
+
+async def test_a_reader_ends_the_wait_for_the_rate(autojump_clock: MockClock) -> None:
+    world = World()
+    refs = [world.objects[world.add_object(patterned(10_000, seed))] for seed in range(5)]
+    source = ScriptedSource(world.files)
+    async with (
+        fetching(source, background_bytes_per_s=10) as fetcher,
+        trio.open_nursery() as ahead,
+    ):
+        for ref in refs:
+            ahead.start_soon(fetcher.object, ref, (), Priority.BACKGROUND)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        for ref in refs:
+            assert await fetcher.object(ref, ())
+        assert trio.current_time() == began
