@@ -37,6 +37,7 @@ class Node:
         settings: sections of the configuration to add or to change.
 
     Attributes:
+        daemon_command: runs the daemon, if it is not ``thinfs daemon``.
         repository: directory that ``thinfs convert`` writes.
         snapshotter_socket: for containerd's ``proxy_plugins``.
     """
@@ -51,6 +52,7 @@ class Node:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.daemon_command: list[str] = []
         self.repository = folder / "repository"
         self.snapshotter_socket = folder / "s.sock"
         self.control_socket = folder / "d.sock"
@@ -83,9 +85,8 @@ class Node:
 
     def start_daemon(self) -> None:
         """Start ``thinfs daemon`` and wait until it answers."""
-        self._daemon = Process(
-            self.thinfs_argv("daemon"), folder=self.folder, name="daemon", check_log=True
-        )
+        command = self.daemon_command or self.thinfs_argv("daemon")
+        self._daemon = Process(command, folder=self.folder, name="daemon", check_log=True)
         self._daemon.wait_ready(lambda: accepts(self.control_socket), "the control socket")
 
     def start_snapshotter(self) -> None:
