@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Self
+import time
+from typing import TYPE_CHECKING, Final, Self
 
 from thinfs.bench import trace as traces
 from thinfs.bench.layout import objects_of
@@ -15,6 +16,10 @@ from thinfs.errors import ThinfsError
 if TYPE_CHECKING:
     from thinfs.bench.nodes import ThinNode
     from thinfs.control.values import FetchStatus, Trace
+
+
+SETTLE_S: Final = 0.1
+MAX_SETTLE_S: Final = 3.0
 
 
 class Insight:
@@ -53,7 +58,7 @@ class Insight:
         known = Details(
             requests=self._ready.requests - self._before.requests,
             bytes=self._ready.bytes - self._before.bytes,
-            settled_bytes=self._counters().bytes - self._before.bytes,
+            settled_bytes=self._settled().bytes - self._before.bytes,
         )
         trace = self._trace()
         return known if trace is None else self._explained(known, trace, began_unix_s, ready_s)
@@ -77,6 +82,18 @@ class Insight:
             return None
         objects = objects_of(self._node.cache, traces.fetched(trace))
         return traces.unread(trace, objects.pieces, objects.sizes, self._opened)
+
+    def _settled(self) -> FetchStatus:
+        """The counters when they stand still: what has arrived is counted when it is verified."""
+        deadline = time.monotonic() + MAX_SETTLE_S
+        last = self._counters()
+        while time.monotonic() < deadline:
+            time.sleep(SETTLE_S)
+            now = self._counters()
+            if now.bytes == last.bytes and now.waiting == 0:
+                break
+            last = now
+        return last
 
     def _counters(self) -> FetchStatus:
         return self._node.control.status().fetch

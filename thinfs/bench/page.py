@@ -145,7 +145,7 @@ def _table(table: rows.Rows) -> str:
 
 def _explained(report: Report, start: Start) -> Iterator[str]:
     name = escape(report.series[0].name)
-    yield f"<h2>How {name} got ready: the median cold start</h2>"
+    yield f'<h2 class="page">How {name} got ready: the median cold start</h2>'
     yield (
         '<p class="soft">Seconds from the moment the client was told to pull. The yellow line is '
         "the first exec, the green one ready. Point at a bar to read what it is.</p>"
@@ -168,8 +168,8 @@ def _agreement(start: Start) -> Iterator[str]:
     yield (
         f'<p class="soft">When all was quiet, {size(traffic.settled_bytes)} had come over the '
         f"line: {size(counted)} by the daemon's own count, "
-        f"{size(traffic.settled_header_bytes)} of HTTP headers, and {size(rest)} of other things: "
-        "the client's pull.</p>"
+        f"{size(traffic.settled_header_bytes)} of HTTP headers, and {size(rest)} of other things, "
+        "the client's pull among them.</p>"
     )
 
 

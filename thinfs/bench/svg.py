@@ -14,8 +14,8 @@ Box = tuple[float, float, float, float]
 """Left, top, width, height."""
 
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
-CHAR_PX: Final = 6.6
-"""Average width of a character at the charts' font size: enough to know what fits."""
+CHAR_PX: Final = 7.0
+"""Width of a character of a path in the charts' font, with some air: browsers differ."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,10 +130,11 @@ class _Drawing:
         highest = max(*(rate for _, rate in rates), link.bits_per_s / 8 if link else 0.0, 1.0)
         bottom = self._y + RATE_HEIGHT
         height = Scale(0, highest * 1.05, bottom, self._y)
-        self._label("bytes on the line", f"{size(start.traffic.bytes)} until ready")
-        points = [(self._scale(at), height(rate)) for at, rate in rates]
-        edge = [(points[0][0], bottom), *points, (points[-1][0], bottom)]
-        self._parts.append(polyline(edge, "area"))
+        self._label("bytes on the line", size(start.traffic.bytes))
+        edge = [(self._scale(0), bottom)]
+        for end, rate in rates:
+            edge += [(edge[-1][0], height(rate)), (self._scale(end), height(rate))]
+        self._parts.append(polyline([*edge, (edge[-1][0], bottom)], "area"))
         if link:
             y = height(link.bits_per_s / 8)
             self._parts.append(_line(GUTTER, y, WIDTH - RIGHT, y, "limit"))
@@ -239,7 +240,7 @@ class _Drawing:
 
 
 def _rates(start: Start, last: float) -> Iterator[tuple[float, float]]:
-    """(seconds, bytes a second) of evenly spaced moments, from what was counted."""
+    """(end in seconds, bytes a second) of even stretches of time, from what was counted."""
     if not start.traffic.samples:
         return
     step = last / RATE_BINS

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thinfs.bench.values import Link, Ready, parse_link
+from thinfs.bench.values import Ready, parse_link
 from thinfs.errors import UsageError
 
 
