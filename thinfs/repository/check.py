@@ -30,7 +30,7 @@ from thinfs.repository.files import (
     read_small,
 )
 from thinfs.repository.images import blob_path, read_image
-from thinfs.repository.problems import Checked, Problem
+from thinfs.repository.verdicts import FOUND, Verdicts
 from thinfs.store.boot import parse_boot
 from thinfs.store.layout import (
     IMAGES_DIRECTORY,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from thinfs.oci.model import Descriptor
     from thinfs.oci.recipe import BlobRef, Recipe
     from thinfs.repository.files import File
-    from thinfs.repository.problems import Accept, CheckProgress, Harm, Mending
+    from thinfs.repository.problems import Accept, Checked, CheckProgress, Harm, Mending
     from thinfs.store.records import PublishedFile
 
     Ref = BlobRef | PublishedFile
@@ -65,9 +65,6 @@ T = TypeVar("T")
 
 IN_FLIGHT: Final = 16
 """Objects that are read and hashed at once, at most: some 2 MiB each."""
-
-FOUND: Final = ""
-"""Owner of files that nobody names: they were found in their folder."""
 
 HERE: Final = "the repository"
 FOR_CONVERTERS: Final = "{}, for converters"
@@ -98,11 +95,10 @@ class _Checker:
     ) -> None:
         self._repository = repository
         self._work = work
-        self._mending = mending
+        self._files = Verdicts(repository, mending, progress)
         self._progress = progress
-        self._seen: set[str] = set()
         self._objects: dict[bytes, tuple[int, str]] = {}  # digest: size, who names it
-        self.found = Checked()
+        self.found = self._files.found
 
     def run(self) -> None:
         self._progress.stage("checking names and images")
@@ -117,76 +113,15 @@ class _Checker:
         self._progress.stage("checking objects")
         self._all_objects()
 
-    # -- files and what is wrong with them
-
-    def _good(
-        self, path: str, owner: str, max_bytes: int, test: Accept, harm: Harm = "broken"
-    ) -> bool:
-        """Whether a file is as it should be, or is now that it was mended; each is counted once."""
-        if path not in self._seen:
-            self._seen.add(path)
-            self._count(path)
-        try:
-            self._twice(path, test)
-        except StoreError:
-            raise
-        except ThinfsError as error:
-            if isinstance(error, MissingError) and self._may_be_missing(owner):
-                return False
-            what = "missing" if isinstance(error, MissingError) else str(error)
-            return self._mended(Problem(path, what, owner, harm), max_bytes, test)
-        return True
-
-    def _may_be_missing(self, owner: str) -> bool:
-        """Whether a file has gone because who named it has: a collector is at work."""
-        if owner == FOUND:
-            return True
-        is_record = owner.partition("/")[0] in RECORD_FOLDERS
-        return is_record and not (self._repository / owner).exists()
-
-    def _is_new(self, path: str) -> bool:
-        return path not in self._seen
-
-    def _twice(self, path: str, test: Accept) -> None:
-        """A file that is just being replaced may look wrong once."""
-        try:
-            test(self._repository / path)
-        except StoreError:
-            raise
-        except ThinfsError:
-            test(self._repository / path)
-
-    def _mended(self, problem: Problem, max_bytes: int, test: Accept) -> bool:
-        source = ""
-        if self._mending is not None:
-            source = self._mending.mend(problem.path, max_bytes, test)
-        self.found.problems.append(
-            Problem(problem.path, problem.what, problem.owner, problem.harm, source)
-        )
-        return bool(source)
-
-    def _wrong(self, path: str, what: str, owner: str, harm: Harm = "broken") -> None:
-        """Something that no other copy of the file would put right."""
-        self.found.problems.append(Problem(path, what, owner, harm))
-
-    def _count(self, path: str) -> None:
-        try:
-            size = (self._repository / path).stat().st_size
-        except OSError:
-            return
-        self.found.files += 1
-        self.found.bytes += size
-        self._progress.advance(1, size)
-
     # -- names and images
 
     def _fixed_files(self) -> None:
-        self._good(REPOSITORY_FILE, HERE, MAX_RECORD_BYTES, accept.repository)
+        self._files.good(REPOSITORY_FILE, HERE, MAX_RECORD_BYTES, accept.repository)
         if not (self._repository / IMAGES_DIRECTORY).is_dir():
             return
         layout = f"{IMAGES_DIRECTORY}/{LAYOUT_FILE}"
-        self._good(layout, HERE, MAX_RECORD_BYTES, accept.layout)
-        self._good(f"{IMAGES_DIRECTORY}/{INDEX_FILE}", HERE, MAX_MANIFEST_BYTES, accept.index)
+        self._files.good(layout, HERE, MAX_RECORD_BYTES, accept.layout)
+        self._files.good(f"{IMAGES_DIRECTORY}/{INDEX_FILE}", HERE, MAX_MANIFEST_BYTES, accept.index)
 
     def _images(self) -> None:
         try:
@@ -197,7 +132,7 @@ class _Checker:
         try:
             named += [(note.name, note.root) for note in removed_images(self._repository)]
         except FormatError as error:
-            self._wrong(REMOVED_FILE, str(error), HERE)
+            self._files.wrong(REMOVED_FILE, str(error), HERE)
         for name, root in named:
             self._image(name or root.digest, root)
 
@@ -207,7 +142,7 @@ class _Checker:
         except (MissingError, IntegrityError):
             return  # reported already
         except FormatError as error:
-            self._wrong(blob_path(root.digest), str(error), name)
+            self._files.wrong(blob_path(root.digest), str(error), name)
             return
         for recipe in image.recipes:
             self._recipe(recipe, name)
@@ -215,7 +150,7 @@ class _Checker:
     def _blob(self, owner: str, descriptor: Descriptor) -> bytes:
         path = blob_path(descriptor.digest)
         test = partial(accept.blob, descriptor.digest, descriptor.size)
-        if not self._good(path, owner, descriptor.size, test):
+        if not self._files.good(path, owner, descriptor.size, test):
             raise MissingError(path)
         return read_small(self._repository / path, descriptor.size)
 
@@ -240,22 +175,22 @@ class _Checker:
                 self._root(file.path, FOUND)
             else:
                 test = partial(accept.profile, file.digest.hex())
-                self._good(file.path, FOUND, MAX_PROFILE_BYTES, test)
+                self._files.good(file.path, FOUND, MAX_PROFILE_BYTES, test)
 
     def _layer(self, path: str, owner: str) -> None:
         test = partial(accept.layer_record, path.rpartition("/")[2])
-        if self._is_new(path) and self._record(path, owner, test):
+        if self._files.is_new(path) and self._record(path, owner, test):
             self._catalog(self._parsed(path, LayerRecord).catalog, path)
 
     def _root(self, path: str, owner: str) -> None:
         test = partial(accept.root_record, path.rpartition("/")[2])
-        if self._is_new(path) and self._record(path, owner, test):
+        if self._files.is_new(path) and self._record(path, owner, test):
             root = self._parsed(path, RootRecord)
             self._tree(root.catalog, root.metadata, root.boot, path)
 
     def _record(self, path: str, owner: str, test: Accept) -> bool:
         harm: Harm = "broken" if (self._repository / path).exists() else "note"
-        return self._good(path, owner, MAX_RECORD_BYTES, test, harm)
+        return self._files.good(path, owner, MAX_RECORD_BYTES, test, harm)
 
     def _parsed(self, path: str, kind: type[T]) -> T:
         return parse_record(read_small(self._repository / path, MAX_RECORD_BYTES), kind, path)
@@ -267,20 +202,20 @@ class _Checker:
         if metadata is not None:
             digest = raw_digest(metadata.digest)
             path = metadata_path(digest)
-            if self._is_new(path):
+            if self._files.is_new(path):
                 test = partial(accept.frame, metadata.size, digest)
-                self._good(path, owner, stored_bound(metadata.size), test)
+                self._files.good(path, owner, stored_bound(metadata.size), test)
         if boot is not None:
             self._boot(boot, metadata, owner)
 
     def _catalog(self, ref: Ref, owner: str) -> None:
         path = catalog_path(raw_digest(ref.digest))
         target = self._work / "catalog.sqlite"
-        if not self._is_new(path) or not self._unpacked(path, ref, target, owner):
+        if not self._files.is_new(path) or not self._unpacked(path, ref, target, owner):
             return
         problems = check_catalog(target)
         for problem in problems:
-            self._wrong(path, problem, owner)
+            self._files.wrong(path, problem, owner)
         if not problems:
             with CatalogReader.open(target) as catalog:
                 for each in catalog.objects():
@@ -289,30 +224,30 @@ class _Checker:
     def _boot(self, ref: Ref, metadata: Ref | None, owner: str) -> None:
         path = boot_path(raw_digest(ref.digest))
         target = self._work / "boot.json"
-        if not self._is_new(path) or not self._unpacked(path, ref, target, owner):
+        if not self._files.is_new(path) or not self._unpacked(path, ref, target, owner):
             return
         try:
             boot = parse_boot(target.read_bytes(), path)
         except FormatError as error:
-            self._wrong(path, str(error), owner)
+            self._files.wrong(path, str(error), owner)
             return
         if metadata is None or f"sha256:{boot.metadata.digest}" != metadata.digest:
-            self._wrong(path, "it is of another metadata image", owner)
+            self._files.wrong(path, "it is of another metadata image", owner)
         for each in boot.objects:
             self._expect(bytes.fromhex(each.digest), each.size, path)
 
     def _unpacked(self, path: str, ref: Ref, target: Path, owner: str) -> bool:
         if ref.size > MAX_FRAME_CONTENT[path.partition("/")[0]]:
-            self._wrong(path, f"it is said to have {ref.size} bytes", owner)
+            self._files.wrong(path, f"it is said to have {ref.size} bytes", owner)
             return False
         test = partial(accept.unpacked, ref.size, raw_digest(ref.digest), target)
-        return self._good(path, owner, stored_bound(ref.size), test)
+        return self._files.good(path, owner, stored_bound(ref.size), test)
 
     def _expect(self, digest: bytes, size: int, owner: str) -> None:
         known = self._objects.setdefault(digest, (size, owner))
         if known[0] != size:
             what = f"{known[0]} bytes according to {known[1]}, {size} according to {owner}"
-            self._wrong(object_path(digest), what, owner)
+            self._files.wrong(object_path(digest), what, owner)
 
     # -- what nothing refers to
 
@@ -320,14 +255,14 @@ class _Checker:
         for file in files_in(self._repository, folder):
             if file.digest is None:
                 self._stray(file)
-            elif self._is_new(file.path):
+            elif self._files.is_new(file.path):
                 test: Accept = partial(accept.whole_frame, folder, file.digest)
                 if folder == BLOB_FOLDER:
                     test = partial(accept.whole_blob, f"sha256:{file.digest.hex()}")
-                self._good(file.path, FOUND, max(file.size, MAX_STORED_OBJECT_BYTES), test)
+                self._files.good(file.path, FOUND, max(file.size, MAX_STORED_OBJECT_BYTES), test)
 
     def _stray(self, file: File) -> None:
-        self._wrong(file.path, "not a file of a repository", FOUND, "note")
+        self._files.wrong(file.path, "not a file of a repository", FOUND, "note")
 
     # -- objects
 
@@ -338,13 +273,12 @@ class _Checker:
             for file, test, is_good in self._hashed(pool):
                 assert file.digest is not None
                 _, owner = missing.pop(file.digest, (0, FOUND))
-                self._seen.add(file.path)
-                self._count(file.path)
+                self._files.count(file.path)
                 if not is_good:
-                    self._good(file.path, owner, MAX_STORED_OBJECT_BYTES, test)
+                    self._files.good(file.path, owner, MAX_STORED_OBJECT_BYTES, test)
         for digest, (size, owner) in missing.items():
             test = partial(accept.stored_object, size, digest)
-            self._good(object_path(digest), owner, MAX_STORED_OBJECT_BYTES, test)
+            self._files.good(object_path(digest), owner, MAX_STORED_OBJECT_BYTES, test)
 
     def _hashed(self, pool: ThreadPoolExecutor) -> Iterator[tuple[File, Accept, bool]]:
         under_way: deque[tuple[File, Accept, Future[bool]]] = deque()
