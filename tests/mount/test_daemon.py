@@ -200,8 +200,12 @@ def test_status_and_metrics_tell_what_happens(site: Site, root: MadeRoot) -> Non
     assert status["fetch"]["requests"] == 2
     assert status["cache"]["misses"] == 1
     assert root.id in table
+    assert f"number 1, process {status['worker']['pid']}" in table
+    assert "0 being answered" in table
+    assert status["worker"]["pid"] != daemon.pid
     assert 'thinfs_fuse_requests_total{operation="read"} 1.0' in metrics
     assert "thinfs_roots 1.0" in metrics
+    assert "thinfs_fuse_oldest_request_seconds 0.0" in metrics
     assert "thinfs_fetch_requests_total 2.0" in metrics
 
 

@@ -28,6 +28,7 @@ class Process:
         name: for the log and for messages.
         env: added to this process's environment.
         check_log: the program logs as thinfs does: tell its warnings to the log checker.
+        pass_fds: descriptors that it inherits, with their numbers.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Process:
         name: str,
         env: Mapping[str, str] | None = None,
         check_log: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -50,6 +52,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, MARK: str(folder), **(env or {})},
+                pass_fds=pass_fds,
                 start_new_session=True,  # Ctrl-C is for whoever started us, in its own order
             )
 

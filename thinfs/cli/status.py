@@ -16,7 +16,7 @@ from thinfs.control.client import ControlClient
 
 if TYPE_CHECKING:
     from thinfs.config import Config
-    from thinfs.control.values import CircuitStatus, Root, Status
+    from thinfs.control.values import CircuitStatus, Root, Status, WorkerStatus
 
 TIMEOUT_S = 10.0
 
@@ -49,6 +49,9 @@ def figures(status: Status) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     rows = (
         ("daemon", f"thinfs {status.version}, process {status.pid}, up {ago(status.uptime_s)}"),
+        ("worker", serving(status.worker)),
+        *((("last end", status.worker.last_end),) if status.worker.last_end else ()),
+        *((("reload", f"failed: {status.worker.reload_error}"),) if failed_reload(status) else ()),
         ("mountpoint", status.mountpoint),
         ("roots", f"{status.root_mode}: {status.root_mode_reason}"),
         ("cache", f"{size(cache.used_bytes)} of {size(cache.max_bytes)} in {cache.path}"),
@@ -57,11 +60,33 @@ def figures(status: Status) -> Table:
         ("failures", f"{fetch.errors} attempts, {fetch.integrity_errors} with damaged bytes"),
         *((circuit.kind, answering(circuit)) for circuit in fetch.circuits),
         ("waiting", f"{fetch.waiting} reads, the oldest for {fetch.oldest_wait_s:.1f} s"),
-        ("fuse", f"{sum(status.fuse_requests.values())} requests"),
+        ("fuse", asked(status)),
     )
     for name, text in rows:
         table.add_row(name, Text(printable(text)))
     return table
+
+
+def serving(worker: WorkerStatus) -> str:
+    """Which worker serves, and how many have not lived to be replaced in order."""
+    alone = "" if worker.supervised else ", without supervisor: start the daemon again"
+    return (
+        f"number {worker.number}, process {worker.pid}, up {ago(worker.uptime_s)},"
+        f" {worker.restarts} restarts{alone}"
+    )
+
+
+def failed_reload(status: Status) -> bool:
+    """Whether a reload has failed since the daemon started."""
+    return status.worker.reloads_failed > 0
+
+
+def asked(status: Status) -> str:
+    """What the kernel has asked, and what it waits for."""
+    return (
+        f"{sum(status.fuse_requests.values())} requests, {status.fuse_underway} being answered,"
+        f" the oldest for {status.fuse_oldest_s:.1f} s"
+    )
 
 
 def answering(circuit: CircuitStatus) -> str:

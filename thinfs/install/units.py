@@ -8,6 +8,12 @@ What they do and leave out has one reason each:
   its own order, whatever helpers (fusermount3, ctr) it runs; the rest is killed when it has ended.
 - Wants=, not Requires=: restarting the daemon must not restart the snapshotter, nor containerd.
 - RuntimeDirectoryPreserve=yes: systemd must not clear a directory that holds a live mount.
+- FileDescriptorStoreMax= and --keep-mount: systemd keeps the mount's device, the control socket
+  and what is known about them while the daemon is restarted, also when its supervisor was killed:
+  readers wait, and containers go on. When the service is stopped, systemd lets the device go, and
+  the mount answers with errors until the next start takes it away.
+- WatchdogSec=: the supervisor watches its worker; systemd watches the supervisor.
+- ExecReload=: a new worker takes over the mount; the command ends when it serves.
 - OOMScoreAdjust=: memory is better taken from one container than from what all of them read.
 """
 
@@ -38,7 +44,10 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={bin}/thinfs daemon
+ExecStart={bin}/thinfs daemon --keep-mount
+ExecReload={bin}/thinfs daemon reload
+FileDescriptorStoreMax=8
+WatchdogSec=60s
 Restart=always
 RestartSec=1s
 KillMode=mixed

@@ -156,7 +156,8 @@ def _by_fusermount(mountpoint: Path, text: set[str]) -> int:
         if done.returncode != 0:
             why = " ".join(done.stderr.split())
             raise StoreError(f"cannot mount at {mountpoint}: {why}")
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     if not descriptors:
         raise StoreError(f"cannot mount at {mountpoint}: fusermount3 passed no descriptor")
+    os.set_inheritable(descriptors[0], False)
     return descriptors[0]

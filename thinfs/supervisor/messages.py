@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import array
 import socket
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -172,6 +172,12 @@ class Channel:
         end.setblocking(False)
         self._socket = end
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def fileno(self) -> int:
         """For waiting until there is something to hear."""
         return self._socket.fileno()
@@ -205,7 +211,7 @@ class Channel:
         data, descriptors = self._receive()
         try:
             return _ORDERS.decode(data), descriptors
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"the supervisor is of another version: {error}") from error
 
     def hear_word(self) -> tuple[Word, list[int]]:
@@ -213,18 +219,24 @@ class Channel:
         data, descriptors = self._receive()
         try:
             return _WORDS.decode(data), descriptors
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"the worker is of another version: {error}") from error
 
     def _receive(self) -> tuple[bytes, list[int]]:
+        room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._socket, MAX_MESSAGE_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            data, rights, _, _ = self._socket.recvmsg(
+                MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionError as error:
             raise Closed from error
         if not data:
             raise Closed
+        descriptors = array.array("i")
+        for level, kind, content in rights:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(content) - len(content) % descriptors.itemsize
+                descriptors.frombytes(content[:whole])
         return data, list(descriptors)
 
 

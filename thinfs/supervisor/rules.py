@@ -65,9 +65,9 @@ class Pulse:
         """A sign of life."""
         return Pulse(self.hang_s, now, heard=True)
 
-    def forgive(self, late_s: float) -> Pulse:
-        """The judge itself was late: silence counts from then on as if it had not been."""
-        return Pulse(self.hang_s, self.last + late_s, self.heard) if late_s > ASLEEP_S else self
+    def forgive(self, late_s: float, now: float) -> Pulse:
+        """The judge itself was late: silence counts from now on."""
+        return Pulse(self.hang_s, now, self.heard) if late_s > ASLEEP_S else self
 
     @property
     def due(self) -> float:

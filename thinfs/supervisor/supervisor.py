@@ -256,7 +256,7 @@ class Supervisor:
         """Time has passed; call it when ``due`` has come, and after each event."""
         late_s = 0.0 if self._due is None else now - self._due
         for worker in self._workers():
-            worker.pulse = worker.pulse.forgive(late_s)
+            worker.pulse = worker.pulse.forgive(late_s, now)
             if worker.end_by is not None and worker.end_by <= now:
                 self._kill(worker, "did not end in time")
             elif worker.pulse.due <= now:
