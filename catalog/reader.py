@@ -54,6 +54,9 @@ _NAMES = rows.node_query(
     ", e.name FROM entry e LEFT JOIN inode i ON i.ino = e.ino "
     "WHERE e.parent = ? AND e.name > ? ORDER BY e.name LIMIT ?"
 )
+_NAMES_WITH = rows.node_query(
+    ", e.name FROM entry e JOIN inode i ON i.ino = e.ino WHERE instr(e.name, ?) > 0"
+)
 _NAME_AT = "SELECT name FROM entry WHERE parent = ? ORDER BY name LIMIT 1 OFFSET ?"
 _READLINK = "SELECT target FROM symlink WHERE ino = ?"
 _XATTRS = (
@@ -183,6 +186,11 @@ class CatalogReader:
         if len(entries) == limit:
             self._remember(ino, entries[-1])
         return entries
+
+    def names_with(self, part: bytes) -> Iterator[tuple[bytes, Node]]:
+        """Every (name, node), of any directory, whose name has these bytes in it; looks at all."""
+        for row in self.query(_NAMES_WITH, part):
+            yield rows.name(row[12]), rows.node(row[:12])
 
     def readlink(self, ino: int) -> bytes:
         """The target of a symlink.

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.elf_files import elf_file
 from tests.support.faulty_http import FaultyServer
 from tests.support.file_operations import listing
 from tests.support.lazy import HeldFiles, metadata_pieces, with_boot
 from tests.support.reading import flipped, sha256
-from tests.support.repositories import directory, file, make_root, many_files, tree
+from tests.support.repositories import directory, file, make_root, many_files, symlink, tree
 from tests.support.sites import Site
 from tests.support.wait import wait_until
 from thinfs.errors import MissingError
@@ -180,7 +181,7 @@ def test_without_network_what_is_here_is_read(world: World) -> None:
         assert caught.value.errno == errno.EIO
 
 
-@pytest.mark.expects_log("detaching the dead mount")
+@pytest.mark.expects_log("detaching the dead mount|the supervisor is gone")
 @starting(hot_pieces=1)
 def test_a_killed_daemon_goes_on_with_what_is_here(world: World) -> None:
     world.files.hold(
@@ -230,3 +231,41 @@ def test_the_trace_says_what_was_waited_for(world: World) -> None:
     assert kinds == {"attach", "mount", "read", "fetch", "prefetch"}
     fetched = [event.length for event in trace.events if event.what in ("fetch", "prefetch")]
     assert sum(fetched) > len(COLD)
+
+
+def test_a_program_is_followed_to_the_libraries_that_it_will_load(folder: Path) -> None:
+    site = Site(folder, daemon={"root_mode": "native"})
+    apart = 200_000  # each in objects of its own
+    bodies = {
+        b"usr/bin/run": elf_file(b"libone.so.1", filler=os.urandom(apart)),
+        b"usr/lib/libone.so.1.2": elf_file(b"libtwo.so", filler=os.urandom(3_000_000)),
+        b"usr/lib/libtwo.so": elf_file(filler=os.urandom(apart)),
+        b"usr/lib/libother.so": elf_file(filler=os.urandom(apart)),
+        b"start": b"#!/bin/run now\n".ljust(apart, b" "),
+    }
+    made = site.root(
+        tree(
+            directory(b""),
+            directory(b"usr"),
+            directory(b"usr/bin"),
+            directory(b"usr/lib"),
+            symlink(b"bin", b"usr/bin"),
+            symlink(b"usr/lib/libone.so.1", b"libone.so.1.2"),
+            *(file(path, body) for path, body in bodies.items()),
+        )
+    )
+
+    def kept(path: bytes) -> bool:
+        name = sha256(bodies[path]).hex()
+        return (site.cache / "contents" / name[:2] / name).exists()
+
+    with site.daemon(), site.client() as client:
+        root = client.attach("one", made.text)
+        with (Path(root.directory) / "start").open("rb", buffering=0) as script:
+            script.read(100)
+        wait_until(lambda: all(kept(path) for path in bodies if b"other" not in path), "libraries")
+        assert not kept(b"usr/lib/libother.so")
+        read = {event.name for event in client.trace(root.id).events if event.what == "read"}
+        assert read == {sha256(bodies[b"start"]).hex()}, (
+            "what was not asked for is not in the trace"
+        )

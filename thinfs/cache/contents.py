@@ -23,8 +23,9 @@ from thinfs.control.values import CacheStatus
 from thinfs.errors import FormatError, StoreError, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from catalog.model import Content
     from thinfs.cache.directory import NodeCache
     from thinfs.cache.watch import Watch
     from thinfs.config import CacheConfig
@@ -50,7 +51,10 @@ _GRACE_S: Final = 0.5
 class Body:
     """One reader's view of one content; made by :meth:`ContentStore.open`."""
 
-    def __init__(self, store: ContentStore, root: RootContents, shared: SharedContent) -> None:
+    def __init__(
+        self, store: ContentStore, root: RootContents, shared: SharedContent, *, told: bool
+    ) -> None:
+        self._tells = told
         self._store = store
         self._root = root
         self._shared = shared
@@ -84,7 +88,7 @@ class Body:
         data = self._shared.read_whole(offset, length)
         if data is not None:
             self._store.hits += 1
-            self._told(offset, length, began, waited=False)
+            self._told(offset, data, began, waited=False)
             return data
         self._shared.users += 1  # close() meanwhile takes nothing away from this read
         try:
@@ -94,12 +98,16 @@ class Body:
             )
         finally:
             self._store.release(self._shared)
-        self._told(offset, length, began, waited=waited)
+        self._told(offset, data, began, waited=waited)
         return data
 
-    def _told(self, offset: int, length: int, began: float, *, waited: bool) -> None:
-        digest = self._shared.content.digest
-        self._store.watch.read(digest, offset, length, began, waited=waited)
+    def _told(self, offset: int, data: bytes, began: float, *, waited: bool) -> None:
+        if not self._tells:
+            return
+        content = self._shared.content
+        self._store.watch.read(content.digest, offset, len(data), began, waited=waited)
+        if offset == 0:
+            self._store.begun(self._root, content, data)
 
     def close(self) -> None:
         """Give the content up; closing twice does nothing."""
@@ -125,6 +133,8 @@ class ContentStore:
         objects: what is in memory.
         writer: what is being written out.
         prefetches: what comes before anybody asks.
+        presence: knows what is on this disk.
+        begun: called when the beginning of a content was read; must not wait.
     """
 
     def __init__(
@@ -142,7 +152,9 @@ class ContentStore:
         self._roots: dict[str, RootContents] = {}
         self.writer = Writer(cache, self.disk, self.acquire, self.release, self._roots.values)
         self.objects = Objects(nursery, fetcher, config.memory_bytes, self.writer, self.watch)
-        self.prefetches = Prefetches(nursery, self.objects, Presence(cache, self.disk))
+        self.presence = Presence(cache, self.disk)
+        self.prefetches = Prefetches(nursery, self.objects, self.presence)
+        self.begun: Callable[[RootContents, Content, bytes], None] = lambda *_: None
         self._nursery = nursery
         self._cache = cache
         self._read_timeout_s = fetcher.read_timeout_s
@@ -151,19 +163,20 @@ class ContentStore:
         if cache.writable:
             nursery.start_soon(self._keep_house)
 
-    def open(self, root: RootContents, content_id: int) -> Body:
+    def open(self, root: RootContents, content_id: int, *, told: bool = True) -> Body:
         """A reader for one content.
 
         Args:
             root: where to look it up and to fetch it from.
             content_id: its number in the root's catalog, not 0.
+            told: whether ``watch`` and ``begun`` hear of what is read: not of our own looks.
 
         Raises:
             FormatError: the catalog is damaged or has no such content.
         """
         shared = self.acquire(root, content_id)
         self._cache.notes.used(Kind.CONTENT, shared.content.digest)
-        return Body(self, root, shared)
+        return Body(self, root, shared, told=told)
 
     def join(self, root_id: str, root: RootContents) -> None:
         """Keep what belongs to a root from now on, whoever it was fetched for."""

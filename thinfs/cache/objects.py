@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Objects:
 
     Attributes:
         ahead_bytes: bytes of objects, as stored, that came before anybody asked for them.
+        last_demand: when somebody waited last, by the event loop's clock.
         used_bytes: those of them that somebody then asked this process for. What the kernel
             reads from the cache by itself is not seen, and not among them.
     """
@@ -83,6 +85,7 @@ class Objects:
     ) -> None:
         self.ahead_bytes = 0
         self.used_bytes = 0
+        self.last_demand = -math.inf
         self._nursery = nursery
         self._fetcher = fetcher
         self._memory = MemoryObjects(memory_bytes)
@@ -185,10 +188,14 @@ class Objects:
         flight.waiting += 1
         flight.demanded |= priority is Priority.DEMAND
         flight.ahead |= priority is not Priority.DEMAND
+        if priority is Priority.DEMAND:
+            self.last_demand = trio.current_time()
         try:
             yield
             self._landed(ref, flight)
         finally:
+            if priority is Priority.DEMAND:
+                self.last_demand = trio.current_time()
             flight.waiting -= 1
             if flight.waiting == 0:
                 del self._flights[ref.digest]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from catalog.errors import CatalogError
 from thinfs.errors import ThinfsError
+from thinfs.fetch.gate import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from thinfs.cache.objects import Objects
     from thinfs.cache.presence import Presence
     from thinfs.cache.root import RootContents
-    from thinfs.fetch.gate import Priority
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,13 @@ PARALLEL: Final = 12
 FIRST_LOOK: Final = 4
 NEXT_LOOK: Final = 64
 """Objects that the disk is asked about at once: few at first, so that the first one leaves soon."""
+
+QUIET_S: Final = 0.5
+"""How long nobody must have waited for anything before one more object comes in the background;
+it comes after that time in any case, so that the background ends also where there is no rest."""
+
+BACKGROUND_PARALLEL: Final = 2
+"""Of objects that nobody waits for. They share the link with those that somebody waits for."""
 
 MAX_FAILURES: Final = 8
 """Objects in a row that cannot be had before a stage is left for a while."""
@@ -55,7 +63,7 @@ class Stage:
     objects: Callable[[], Awaitable[Sequence[ObjectRef]]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Running:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
@@ -74,19 +82,25 @@ class Prefetches:
         self._nursery = nursery
         self._objects = objects
         self._presence = presence
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, list[_Running]] = {}
         self._stopping: list[trio.Event] = []
 
     def begin(self, root_id: str, root: RootContents, stages: Sequence[Stage]) -> None:
         """Fetch what the stages name, one after the other, until :meth:`stop`."""
         assert root_id not in self._running
-        running = self._running[root_id] = _Running()
-        self._nursery.start_soon(self._run, running, root, stages)
+        self._running[root_id] = []
+        self.also(root_id, partial(self._stages, root, stages))
+
+    def also(self, root_id: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something else for a root until :meth:`stop`, if anything is done for it."""
+        if root_id in self._running:
+            running = _Running()
+            self._running[root_id].append(running)
+            self._nursery.start_soon(self._run, root_id, running, work)
 
     def stop(self, root_id: str) -> None:
         """Stop soon; nothing happens when nothing runs."""
-        running = self._running.pop(root_id, None)
-        if running is not None:
+        for running in self._running.pop(root_id, ()):
             running.scope.cancel()
             self._stopping.append(running.ended)
 
@@ -96,15 +110,22 @@ class Prefetches:
             await self._stopping[-1].wait()
             self._stopping.pop()
 
-    async def _run(self, running: _Running, root: RootContents, stages: Sequence[Stage]) -> None:
+    async def _stages(self, root: RootContents, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            await self._finish(root, stage)
+
+    async def _run(
+        self, root_id: str, running: _Running, work: Callable[[], Awaitable[None]]
+    ) -> None:
         try:
             with running.scope:
-                for stage in stages:
-                    await self._finish(root, stage)
+                await work()
         except Exception:  # nobody waits for it, and other roots need this process
             log.exception("prefetching ended")
         finally:
             running.ended.set()
+            if running in self._running.get(root_id, ()):
+                self._running[root_id].remove(running)
 
     async def _finish(self, root: RootContents, stage: Stage) -> None:
         """Fetch a stage's objects; what cannot be had for long is left to who asks for it."""
@@ -123,7 +144,7 @@ class Prefetches:
         send, receive = trio.open_memory_channel[bytes](0)
         async with trio.open_nursery() as nursery:
             async with receive:
-                for _ in range(PARALLEL):
+                for _ in range(run.parallel):
                     nursery.start_soon(run.fetch, receive.clone())
             async with send:
                 await self._choose(root, refs, send)
@@ -157,9 +178,16 @@ class _Run:
     failed: int = 0
     in_a_row: int = 0
 
+    @property
+    def parallel(self) -> int:
+        """Objects on their way at once."""
+        return BACKGROUND_PARALLEL if self.priority is Priority.BACKGROUND else PARALLEL
+
     async def fetch(self, receive: trio.MemoryReceiveChannel[bytes]) -> None:
         async with receive:
             async for digest in receive:
+                if self.priority is Priority.BACKGROUND:
+                    await self._rest()
                 try:
                     await self.objects.ahead(self.root, digest, self.priority)
                     self.in_a_row = 0
@@ -169,3 +197,7 @@ class _Run:
                     self.in_a_row += 1
                 if self.in_a_row >= MAX_FAILURES:
                     return
+
+    async def _rest(self) -> None:
+        now = trio.current_time()
+        await trio.sleep(min(max(self.objects.last_demand + QUIET_S - now, 0), QUIET_S))

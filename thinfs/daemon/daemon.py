@@ -16,6 +16,7 @@ from thinfs.control.values import Status, WorkerStatus
 from thinfs.daemon.belonging import belonging, paths_of
 from thinfs.daemon.metrics import MountCollector
 from thinfs.daemon.node import contents_of
+from thinfs.daemon.programs import Programs
 from thinfs.errors import MissingError
 from thinfs.fetch import metrics as fetch_metrics
 
@@ -147,6 +148,8 @@ class Shelf:
         ahead: Callable[[OpenRoot], list[Stage]],
     ) -> None:
         self._ahead = ahead
+        self._programs = Programs(node.contents)
+        node.contents.begun = self._programs.begun
         self._node = node
         self._filesystem = filesystem
         self._forest = forest
@@ -160,6 +163,7 @@ class Shelf:
         contents = contents_of(root)
         self._node.contents.join(root.id, contents)
         self._node.contents.prefetches.begin(root.id, contents, self._ahead(root))
+        self._programs.attach(root.id, contents)
         root.contents.then(partial(self._plant, slot, root))
 
     def _plant(self, slot: int, root: OpenRoot, catalog: CatalogReader) -> None:
@@ -171,6 +175,7 @@ class Shelf:
     def hide(self, root: OpenRoot) -> None:
         """Serve them no longer."""
         self._shown.discard(id(root))
+        self._programs.detach(contents_of(root))
         self._node.contents.leave(root.id)
         self._names.detach(root.id)
         self._filesystem.reopen_contents()

@@ -70,7 +70,7 @@ class ImagePieces:
         number = root.contents.number(root.contents.metadata)
         if number is None:
             raise FormatError("there is no boot record")
-        body = self.store.open(contents_of(root), number)
+        body = self.store.open(contents_of(root), number, told=False)
         try:
             return await body.read(0, length)
         finally:
