@@ -150,10 +150,10 @@ def test_a_repository_that_is_not_allowed_is_not_contacted(site: Site, folder: P
     at = folder / "at"
     at.mkdir()
     root = site.root(tree(directory(b""), file(b"f", b"x")), urls=[elsewhere.as_uri()])
+    site.repository.rename(elsewhere)
     done = run(site, "mount", site.recipe(root), at)
     assert done.returncode == 2
     assert f'add "{elsewhere.as_uri()}/" to allow in [sources]' in done.stderr
-    site.repository.rename(elsewhere)
     done = run(site, "mount", "--allow", elsewhere.as_uri(), site.recipe(root), at)
     assert done.returncode == 0, done.stderr
     assert (at / "f").read_bytes() == b"x"
