@@ -10,16 +10,26 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tests.support.wait import wait_until
+from thinfs.bench.leftovers import kill_marked, mounts_below, unmount_below
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = [
+    "BASE",
+    "MARK",
+    "NAMESPACE",
+    "PREFIX",
+    "RUNTIME",
+    "kill_processes",
+    "make_folder",
+    "mounts_below",
+    "sweep_folder",
+    "sweep_own",
+    "sweep_stale",
+    "unmount_below",
+]
 
 PREFIX = "thinfs-test-"
 # Processes started for a test carry the test's folder in this variable.
@@ -28,7 +38,6 @@ BASE = Path("/tmp")  # short on purpose: paths of unix sockets end at 107 bytes
 # containerd's namespaces of tests, and where runc and shims keep state by namespace.
 NAMESPACE = "thinfs-test-"
 RUNTIME = (Path("/run/containerd/runc"), Path("/run/containerd/fifo"))
-_KILL_TIMEOUT_S = 10
 
 
 def make_folder(name: str) -> Path:
@@ -68,33 +77,6 @@ def sweep_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def mounts_below(folder: Path) -> list[Path]:
-    """Mount points at or below ``folder``, the last mounted first."""
-    with Path("/proc/self/mountinfo").open("rb") as file:
-        points = [_unescape(line.split()[4]) for line in file]
-    inside = [p for p in points if p == folder or folder in p.parents]
-    return inside[::-1]
-
-
-def unmount_below(folder: Path) -> None:
-    """Unmount everything at or below ``folder``, lazily where it is in use."""
-    for point in mounts_below(folder):
-        for options in ([], ["-l"]):
-            done = subprocess.run(
-                ["umount", *options, "--", point], capture_output=True, check=False, timeout=60
-            )
-            if done.returncode == 0:
-                break
-
-
-def _unescape(field: bytes) -> Path:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    text = field.decode("utf-8", "surrogateescape")
-    for code in (" ", "\t", "\n", "\\"):
-        text = text.replace(f"\\{ord(code):03o}", code)
-    return Path(text)
-
-
 def _alive(folder: Path, prefix: str = PREFIX) -> bool:
     """Whether the process that a folder is named after still runs; true for names not of ours."""
     pid = folder.name.removeprefix(prefix).partition("-")[0]
@@ -103,40 +85,7 @@ def _alive(folder: Path, prefix: str = PREFIX) -> bool:
 
 def kill_processes(folder: Path) -> None:
     """Kill what was started for ``folder`` or a folder in it, containers included."""
-    for pid in _processes(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        wait_until(lambda: not _processes(folder), "processes to end", timeout_s=_KILL_TIMEOUT_S)
-
-
-def _processes(folder: Path) -> list[int]:
-    """Processes that were started for ``folder``, and what these started (containers)."""
-    parents: dict[int, int] = {}
-    found: set[int] = set()
-    value = f"{MARK}={folder}".encode()
-    for pid in _pids():
-        with contextlib.suppress(OSError):
-            stat = Path("/proc", str(pid), "stat").read_text()
-            state, parent = stat.rpartition(")")[2].split()[:2]
-            parents[pid] = int(parent)
-            environment = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
-            marked = any(e == value or e.startswith(value + b"/") for e in environment)
-            if marked and state != "Z":
-                found.add(pid)
-    found.discard(os.getpid())
-    return [pid for pid in parents if pid in found or _descends(pid, found, parents)]
-
-
-def _descends(pid: int, ancestors: set[int], parents: dict[int, int]) -> bool:
-    while (pid := parents.get(pid, 0)) > 1:
-        if pid in ancestors:
-            return True
-    return False
-
-
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    kill_marked(folder, MARK)
 
 
 def _detach_loops(folder: Path) -> None:

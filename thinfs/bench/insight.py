@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from thinfs.bench import trace as traces
 from thinfs.bench.layout import objects_of
+from thinfs.bench.leftovers import marked
 from thinfs.bench.opens import Opens
-from thinfs.bench.scratch import marked
 from thinfs.bench.values import Details
 from thinfs.errors import ThinfsError
 

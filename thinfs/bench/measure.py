@@ -21,11 +21,12 @@ import thinfs
 from thinfs.bench import nodes
 from thinfs.bench.containerd import Containerd, pull_argv
 from thinfs.bench.insight import Insight
+from thinfs.bench.leftovers import kill_marked, unmount_below
 from thinfs.bench.network import Network
 from thinfs.bench.observer import Observer
 from thinfs.bench.processes import run
 from thinfs.bench.readiness import Watch
-from thinfs.bench.scratch import kill_marked, scratch, unmount_below
+from thinfs.bench.scratch import scratch
 from thinfs.bench.values import Proxy, Report, Series, Start, Traffic
 from thinfs.errors import UsageError
 

@@ -12,14 +12,13 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from thinfs.bench.leftovers import kill_marked, unmount_below
 from thinfs.bench.outside import take_back
-from thinfs.bench.processes import MARK, wait_until
 from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ LOCKS: Final = Path("/run/thinfs-bench")
 MAX_SLOTS: Final = 250
 RUNTIME: Final = (Path("/run/containerd/runc"), Path("/run/containerd/fifo"))
 """Where runc and shims keep state by containerd's namespace, whatever containerd's own paths."""
-
-_END_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,60 +146,3 @@ def node_address(slot: int) -> str:
 def settings_of(slot: int) -> Path:
     """Where settings of this machine that a slot has changed are noted."""
     return LOCKS / f"{slot}.settings"
-
-
-def mounts_below(folder: Path) -> list[Path]:
-    """Mount points at or below ``folder``, the last mounted first."""
-    with Path("/proc/self/mountinfo").open("rb") as file:
-        points = [_unescape(line.split()[4]) for line in file]
-    return [point for point in points if point == folder or folder in point.parents][::-1]
-
-
-def unmount_below(folder: Path) -> None:
-    """Unmount everything at or below ``folder``, lazily where it is in use."""
-    for point in mounts_below(folder):
-        for options in ([], ["-l"]):
-            command = ["umount", *options, "--", str(point)]
-            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                break
-
-
-def _unescape(field: bytes) -> Path:
-    """The kernel writes space, tab, newline and backslash as three octal digits."""
-    text = field.decode("utf-8", "surrogateescape")
-    for code in (" ", "\t", "\n", "\\"):
-        text = text.replace(f"\\{ord(code):03o}", code)
-    return Path(text)
-
-
-def kill_marked(folder: Path) -> None:
-    """Kill what was started for ``folder`` or a folder in it, and all that this started."""
-    for pid in marked(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(StoreError):
-        wait_until(lambda: not marked(folder), "processes to end", timeout_s=_END_TIMEOUT_S)
-
-
-def marked(folder: Path) -> list[int]:
-    """Processes that carry the mark of ``folder``, and their descendants (containers)."""
-    parents: dict[int, int] = {}
-    found: set[int] = set()
-    value = f"{MARK}={folder}".encode()
-    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
-        with contextlib.suppress(OSError):
-            stat = Path("/proc", str(pid), "stat").read_text()
-            state, parent = stat.rpartition(")")[2].split()[:2]
-            parents[pid] = int(parent)
-            environment = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
-            if state != "Z" and any(e == value or e.startswith(value + b"/") for e in environment):
-                found.add(pid)
-    found.discard(os.getpid())
-    return [pid for pid in parents if pid in found or _descends(pid, found, parents)]
-
-
-def _descends(pid: int, ancestors: set[int], parents: dict[int, int]) -> bool:
-    while (pid := parents.get(pid, 0)) > 1:
-        if pid in ancestors:
-            return True
-    return False

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import needs
+from thinfs.bench.leftovers import mounts_below
 from thinfs.bench.namespaces import call_in
 from thinfs.bench.network import Network
 from thinfs.bench.observer import Observer
 from thinfs.bench.outside import set_sysctl
 from thinfs.bench.processes import run, wait_until
-from thinfs.bench.scratch import mounts_below, scratch
+from thinfs.bench.scratch import scratch
 from thinfs.bench.values import Link, parse_link
 
 if TYPE_CHECKING:
