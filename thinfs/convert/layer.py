@@ -172,7 +172,7 @@ def _packed_entries(pipe: LayerPipe, packer: Packer, shelf: _Shelf) -> Iterator[
             yield member.entry()
             continue
         try:
-            content = packer.add(member.body, member.size)
+            content = packer.add(member.body, member.size, member.path.rpartition(b"/")[0])
         except FormatError as error:
             raise FormatError(f"{show(member.path)}: {error}") from error
         for packed in packer.settled():

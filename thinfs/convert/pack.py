@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.model import Content, Extent, ObjectRef
+from thinfs.convert.gather import Gathering
 from thinfs.errors import FormatError
 from thinfs.store.layout import MAX_OBJECT_BYTES, SMALL_CONTENT_BYTES
 
@@ -106,7 +107,7 @@ class _Large:
 
 
 class Packer:
-    """Packs the bodies of one layer, in the order they come.
+    """Packs the bodies of one layer: small ones by directory, else in the order they come.
 
     A body's digest is known at once, its place when its object is written: ``settled`` and
     ``finish`` give the places, which the caller passes on to the catalog and the index. Not for
@@ -119,6 +120,7 @@ class Packer:
         self._repository = repository
         self._index = index
         self._writer = writer
+        self._gathering = Gathering()
         self._pending: deque[_Bundle | _Large] = deque()
         self._known: deque[Packed] = deque()
         self._open: dict[bytes, bytes] = {}  # the open bundle: body by digest, in order
@@ -128,19 +130,20 @@ class Packer:
         self._present: set[bytes] = set()  # objects of the index that were seen on disk
         self.counts = PackCounts()
 
-    def add(self, body: Iterable[bytes], size: int) -> bytes:
+    def add(self, body: Iterable[bytes], size: int, directory: bytes = b"") -> bytes:
         """Take one body; gives its digest.
 
         Args:
             body: its blocks; all are read.
             size: bytes they add up to, at least 1.
+            directory: path of the one that the file is in: its small files lie together.
 
         Raises:
             FormatError: the body has another size.
         """
         self.counts.body_bytes += size
         if size < SMALL_CONTENT_BYTES:
-            return self._add_small(_joined(body, size))
+            return self._add_small(_joined(body, size), directory)
         return self._add_large(body, size)
 
     def settled(self) -> Iterator[Packed]:
@@ -152,28 +155,34 @@ class Packer:
 
     def finish(self) -> Iterator[Packed]:
         """Close the open bundle and wait for all that is under way."""
+        for digest, small in self._gathering.finish():
+            self._bundle(digest, small)
         self._sift()
         self._close_bundle()
         yield from self.settled()
         while self._pending:
             yield self._settle(self._pending.popleft())
 
-    def _add_small(self, body: bytes) -> bytes:
+    def _add_small(self, body: bytes, directory: bytes) -> bytes:
         digest = hashlib.sha256(body).digest()
         if digest in self._moving:
             self.counts.deduplicated_bytes += len(body)
             return digest
+        self._moving.add(digest)
+        for ready in self._gathering.add(directory, digest, body):
+            self._bundle(*ready)
+        return digest
+
+    def _bundle(self, digest: bytes, body: bytes) -> None:
         if self._filled + len(body) > MAX_OBJECT_BYTES:
             self._sift()
             if self._filled + len(body) > MAX_OBJECT_BYTES:
                 self._close_bundle()
-        self._moving.add(digest)
         self._open[digest] = body
         self._filled += len(body)
         self._unsifted.append(digest)
         if len(self._unsifted) >= SIFT_AT_MOST:
             self._sift()
-        return digest
 
     def _sift(self) -> None:
         """Take out of the open bundle what the repository has already.

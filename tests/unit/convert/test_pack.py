@@ -100,6 +100,28 @@ def test_small_bodies_share_bundles_in_their_order(bench: Bench) -> None:
     assert [p.object_offset for p in places[:3]] == [0, 1000, 2000]
 
 
+def test_small_bodies_of_a_directory_lie_in_one_bundle_whatever_came_in_between(
+    bench: Bench,
+) -> None:
+    outer, inner = ([noise(20_000, salt + n) for n in range(20)] for salt in (0, 100))
+    with ObjectWriter(bench.repository, bench.work, threads=2) as writer:
+        packer = Packer(bench.repository, bench.index, writer)
+        for number, body in enumerate(outer):
+            packer.add(blocks(body), len(body), b"lib")
+            for more in range(4):
+                between = noise(15_000, 1000 * number + more)
+                packer.add(blocks(between), len(between), b"lib/package%d" % number)
+        for body in inner:
+            packer.add(blocks(body), len(body), b"share")
+        contents = {c.digest: c for each in packer.finish() for c in each.contents}
+    assert bench.objects() >= 2
+    for bodies in (outer, inner):
+        found = [contents[hashlib.sha256(body).digest()].extents[0] for body in bodies]
+        assert [one.object_offset + 20_000 for one in found[:-1]] == [
+            two.object_offset for two in found[1:]
+        ]
+
+
 def test_a_body_is_stored_once_in_one_run_and_in_the_next(bench: Bench) -> None:
     small, large = noise(5_000, 1), noise(2 * MAX_OBJECT_BYTES, 2)
     first, counts = bench.pack(small, large, small, large)
