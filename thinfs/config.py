@@ -99,7 +99,8 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             against; empty means the system's.
         client_certificate: PEM file with this node's certificate, for servers that ask for one.
         client_key: PEM file with its key, when client_certificate does not hold it.
-        credentials: TOML file with logins by host; empty means none. See docs/sources.md.
+        credentials: TOML file with logins: tables ["https://images.example.org"] with bearer, or
+            with username and password. It is read again when it has changed. Empty means none.
     """
 
     allow: list[str] = msgspec.field(default_factory=list)

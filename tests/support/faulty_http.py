@@ -1,9 +1,10 @@
 """A loopback web server that answers each request as a letter of its script says.
 
-r: right · w: one bit wrong · 4: 404 · 5: 503 · k: closes in the middle of the body · c: chunked,
-cut off · n: no length, ends with the connection · h: half the body, then silence · s: silence ·
-g: rubbish instead of HTTP · l: announces far too much · L: sends far too much without a length ·
-S: redirect within the server · X: redirect to another one · O: redirect for ever
+r: right · w: one bit wrong · 4: 404 · 5: 503 · B: 503 with Retry-After · k: closes in the middle
+of the body · c: chunked, cut off · n: no length, ends with the connection · h: half the body, then
+silence · s: silence · g: rubbish instead of HTTP · l: announces far too much · L: sends far too
+much without a length · S: redirect within the server · X: redirect to another one · O: redirect for
+ever
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class FaultyServer:
     Attributes:
         requests: (path, headers in lower case) of every request.
         connections: how many were accepted.
+        retry_after: what B says.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class FaultyServer:
         self.otherwise = otherwise
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
+        self.retry_after = "1"
         self._listening = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -93,8 +96,9 @@ class FaultyServer:
         body = self.files.get(path.removeprefix("/repo/").removeprefix("/moved/"))
         if letter == "4" or body is None:
             return _send(connection, "404 Not Found", b"no")
-        if letter == "5":
-            return _send(connection, "503 Busy", b"busy")
+        if letter in "5B":
+            asked = f"Retry-After: {self.retry_after}\r\n" if letter == "B" else ""
+            return _send(connection, "503 Busy", b"busy", asked)
         if letter in "SXO":
             host = "localhost" if letter == "X" else "127.0.0.1"
             place = path if letter == "O" else f"/moved/{path.removeprefix('/repo/')}"

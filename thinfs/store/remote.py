@@ -10,6 +10,7 @@ from urllib.parse import quote, urljoin
 from thinfs.curl import OK, Transfers
 from thinfs.errors import MissingError, TransportError, UsageError
 from thinfs.store.address import parse_address
+from thinfs.store.credentials import Credentials
 from thinfs.transfer import Get, Patience, Tls
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 ABSENT: Final = frozenset({404, 410})
+NEEDS_LOGIN: Final = frozenset({401, 403})
 ASKS_FOR_PATIENCE: Final = frozenset({429, 503})
 MAX_RETRY_DIGITS: Final = 9
 
@@ -42,7 +44,7 @@ class HttpSource:
         config: how long, how many, and whom to trust.
 
     Raises:
-        UsageError: a certificate that the configuration names cannot be read.
+        UsageError: a certificate, or the file with logins, cannot be read.
     """
 
     behind_caches = True
@@ -53,6 +55,7 @@ class HttpSource:
         slowest = config.low_speed_bytes_per_s
         self._direct = Patience(config.connect_timeout_s, config.timeout_s, slowest)
         self._proxied = Patience(config.connect_timeout_s, config.proxy_timeout_s, slowest)
+        self._credentials = Credentials(config.credentials)
         tls = Tls(config.ca_file, config.client_certificate, config.client_key)
         self._transfers = Transfers(config.connections, tls)
 
@@ -96,7 +99,8 @@ class HttpSource:
         fresh: bool,
         proxy: str | None,
     ) -> None:
-        headers = _FRESH_HEADERS if fresh else _HEADERS
+        login = self._credentials.header(self._address)
+        headers = (*(_FRESH_HEADERS if fresh else _HEADERS), *login)
         patience = self._proxied if proxy else self._direct
         url = f"{self.url}/{quote(path)}"
         for _ in range(MAX_REDIRECTS + 1):
@@ -127,6 +131,8 @@ def _check(answer: Answer, get: Get, now: float) -> None:
         raise MissingError(f"{get.url} does not exist (HTTP {answer.status})")
     if answer.status != OK:
         message = f"{get.shown}: HTTP {answer.status} {answer.reason}".rstrip()
+        if answer.status in NEEDS_LOGIN:
+            message += " (logins are in the file that [sources] credentials names)"
         raise TransportError(message, retry_after_s=_retry_after_s(answer, now))
 
 

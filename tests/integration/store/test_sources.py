@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from tests.support.faulty_http import FaultyServer
+from tests.support.http_proxy import HttpProxy, Mode
 from tests.support.reading import World, patterned, sha256
 from tests.support.servers import nginx
 from thinfs.config import SourcesConfig
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUICK = SourcesConfig(timeout_s=0.3, connect_timeout_s=0.3)
+QUICK_PROXY = SourcesConfig(timeout_s=60, proxy_timeout_s=0.3, connect_timeout_s=0.3)
 
 
 @pytest.fixture
@@ -243,3 +246,62 @@ async def test_a_server_that_is_not_there_is_a_transport_error(world: World) -> 
     with pytest.raises(TransportError, match=url):
         await source.get(next(iter(world.files)), 1 << 20)
     await source.aclose()
+
+
+async def test_a_login_is_sent_to_its_server_and_kept_up_to_date(
+    world: World, tmp_path: Path
+) -> None:
+    (path, data), *_ = world.files.items()
+    file = tmp_path / "logins.toml"
+    with FaultyServer(world.files) as server:
+        file.write_text(f'["{server.url}"]\nbearer = "one"\n')
+        source = open_source(server.url, SourcesConfig(credentials=str(file)))
+        assert await source.get(path, 1 << 20) == data
+        file.write_text(f'["{server.url}"]\nbearer = "another"\n')
+        assert await source.get(path, 1 << 20) == data
+        await source.aclose()
+        sent = [headers["authorization"] for _, headers in server.requests]
+        assert sent == ["Bearer one", "Bearer another"]
+
+
+# Proxies
+
+
+async def test_requests_go_through_the_proxy_that_is_named(world: World) -> None:
+    (path, data), *_ = world.files.items()
+    with FaultyServer(world.files) as server, HttpProxy() as proxy:
+        source = open_source(server.url, QUICK)
+        assert await source.get(path, 1 << 20, proxy=proxy.url) == data
+        assert proxy.requests == [f"{server.url}/{path}"]
+        assert await source.get(path, 1 << 20, proxy="") == data
+        login = proxy.url.replace("//", "//node:secret@")
+        assert await source.get(path, 1 << 20, proxy=login) == data
+        assert proxy.logins == ["", f"Basic {base64.b64encode(b'node:secret').decode()}"]
+        await source.aclose()
+
+
+@pytest.mark.parametrize("mode", ["hang up", "silent", "busy"])
+async def test_a_proxy_that_fails_is_named_without_its_password(world: World, mode: Mode) -> None:
+    with FaultyServer(world.files) as server, HttpProxy(mode) as proxy:
+        source = open_source(server.url, QUICK_PROXY)
+        login = proxy.url.replace("//", "//node:secret@")
+        with pytest.raises(TransportError, match=f"through {proxy.url}") as caught:
+            await source.get(next(iter(world.files)), 1 << 20, proxy=login)
+        assert "secret" not in str(caught.value)
+        await source.aclose()
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [("7", 7, 7), ("Fri, 31 Dec 9999 23:59:59 GMT", 1e9, 1e12), ("soon", 0, 0), ("-1", 0, 0)],
+)
+async def test_a_server_that_asks_for_patience_is_understood(
+    world: World, value: str, least: float, most: float
+) -> None:
+    with FaultyServer(world.files, "B") as server:
+        server.retry_after = value
+        source = open_source(server.url, QUICK)
+        with pytest.raises(TransportError, match="503") as caught:
+            await source.get(next(iter(world.files)), 1 << 20)
+        assert least <= caught.value.retry_after_s <= most
+        await source.aclose()
