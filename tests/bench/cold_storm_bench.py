@@ -23,12 +23,13 @@ from tests.bench.workloads import JUPYTER, PYTHON, REDIS, Workload
 from tests.support import sweep
 from thinfs.bench import nodes
 from thinfs.bench.containerd import Containerd
+from thinfs.bench.leftovers import kill_marked, unmount_below
 from thinfs.bench.measure import DEFAULT_SCRATCH, drop_page_cache
 from thinfs.bench.network import Network
 from thinfs.bench.observer import Observer
 from thinfs.bench.processes import run as run_command
 from thinfs.bench.processes import wait_until
-from thinfs.bench.scratch import kill_marked, scratch, unmount_below
+from thinfs.bench.scratch import scratch
 from thinfs.bench.values import Ready
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
 from thinfs.bench import registry
+from thinfs.bench.addresses import is_loopback, loopback_ports
 from thinfs.bench.processes import Process, run
 from thinfs.bench.registry import Served
 from thinfs.bench.values import Contestant, Proxy, Thin
@@ -28,21 +28,21 @@ from thinfs.errors import FormatError, MissingError, StoreError, UsageError
 from thinfs.oci.naming import LayoutName, parse_name
 from thinfs.oci.recipe import parse_recipe
 from thinfs.oci.reference import Reference, parse_reference
+from thinfs.oci.source import credentials
 from thinfs.roots.recipes import find_recipe
 from thinfs.store.layout import IMAGES_DIRECTORY
 from thinfs.store.local import LocalRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from thinfs.bench.scratch import Scratch
-    from thinfs.config import Config
+    from thinfs.config import Config, RegistryConfig
     from thinfs.oci.recipe import Recipe
 
 THIN: Final = "thin"
 CONVERT_TIMEOUT_S: Final = 3600.0
 _THINFS: Final = (sys.executable, "-m", "thinfs.cli.main")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _NAME: Final = "bench"
 
 _STARGZ: Final = (
@@ -84,11 +84,13 @@ class Lineup:
     Attributes:
         contestants: thinfs first.
         plain_http: registries without TLS that are not known as such.
+        logins: registry → ``user:password``, as far as they are known.
         notes: what a reader must know.
     """
 
     contestants: tuple[Contestant, ...]
     plain_http: tuple[str, ...]
+    logins: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
@@ -140,8 +142,13 @@ def lineup(
         names = [each.name for each in (thin, *others)]
         if len(set(names)) < len(names):
             raise UsageError(f"contestants must have different names: {', '.join(names)}")
-        references = [each.image for each in (thin, *others)]
-        yield Lineup((thin, *others), _plain_http(references), tuple(filter(None, [images.note])))
+        registries = {parse_reference(each.image).registry for each in (thin, *others)}
+        yield Lineup(
+            contestants=(thin, *others),
+            plain_http=tuple(sorted(each for each in registries if is_loopback(f"//{each}"))),
+            logins=_logins(registries, config.registry),
+            notes=tuple(filter(None, [images.note])),
+        )
 
 
 def contestant(text: str, wanted: Wanted, original: str) -> Contestant:
@@ -166,16 +173,6 @@ def contestant(text: str, wanted: Wanted, original: str) -> Contestant:
         pull = tuple(shlex.split(wanted.pulls[name]))
     image = parse_reference(wanted.images.get(name, original)).canonical
     return Contestant(name, image, name, proxy, pull, loopback_ports([f"//{image}"]))
-
-
-def loopback_ports(urls: Sequence[str]) -> tuple[int, ...]:
-    """Ports of this machine's loopback among the addresses."""
-    parts = [urlsplit(url) for url in urls]
-    return tuple(
-        part.port or (443 if part.scheme == "https" else 80)
-        for part in parts
-        if part.hostname in _LOOPBACK
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +297,12 @@ def _of_registry(name: Reference, recipe: Recipe, config: Config) -> _Images:
     )
 
 
-def _plain_http(references: Sequence[str]) -> tuple[str, ...]:
-    registries = {parse_reference(each).registry for each in references}
-    return tuple(sorted(each for each in registries if urlsplit(f"//{each}").hostname in _LOOPBACK))
+def _logins(registries: Collection[str], config: RegistryConfig) -> dict[str, str]:
+    """What Docker's configuration knows; a token cannot be given to ctr, and is left out."""
+    store = credentials(config)
+    found = {each: store.find(each) for each in registries}
+    return {
+        registry: f"{login.username}:{login.password}"
+        for registry, login in found.items()
+        if login.username and login.password
+    }

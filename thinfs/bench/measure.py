@@ -13,25 +13,26 @@ import os
 import platform
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import thinfs
 from thinfs.bench import nodes
+from thinfs.bench.addresses import loopback_ports
 from thinfs.bench.containerd import Containerd, pull_argv
 from thinfs.bench.insight import Insight
 from thinfs.bench.leftovers import kill_marked, unmount_below
 from thinfs.bench.network import Network
 from thinfs.bench.observer import Observer
-from thinfs.bench.processes import run
+from thinfs.bench.processes import LOGIN_OPTION, run
 from thinfs.bench.readiness import Watch
 from thinfs.bench.scratch import scratch
 from thinfs.bench.values import Proxy, Report, Series, Start, Traffic
 from thinfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from thinfs.bench.containerd import Events
     from thinfs.bench.nodes import Node
@@ -42,6 +43,7 @@ DEFAULT_RUNS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 300.0
 DEFAULT_SCRATCH: Final = Path("/var/tmp")  # noqa: S108 - the folders made in it are slots of ours
 
+PROXY_VARIABLES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
 _CONTAINER: Final = "bench"
 _NOTHING: Final = Traffic(0, 0, 0, 0, None, 0)
 _CLIENTS: Final = ("ctr", "nsenter", "runc", "containerd-shim-runc-v2")
@@ -64,6 +66,7 @@ class Plan:
         hosts_dir: directory of ``<registry>/hosts.toml`` for ``ctr images pull``.
         plain_http: registries without TLS, as they stand in references, beside those of this
             machine's loopback.
+        logins: registry → ``user:password`` for ``ctr images pull``.
         notes: for the report.
     """
 
@@ -78,6 +81,7 @@ class Plan:
     timeout_s: float = DEFAULT_TIMEOUT_S
     hosts_dir: Path | None = None
     plain_http: tuple[str, ...] = ()
+    logins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -237,10 +241,13 @@ class _World:
             }
             return self.network.argv(pull_argv(contestant.pull, values))
         options = [f"--snapshotter={contestant.snapshotter}"]
+        registry = contestant.image.partition("/")[0]
         if self.plan.hosts_dir is not None:
             options.append(f"--hosts-dir={self.plan.hosts_dir}")
-        elif contestant.image.partition("/")[0] in self.plan.plain_http:
+        elif registry in self.plan.plain_http:
             options.append("--plain-http")
+        if registry in self.plan.logins:
+            options.append(f"{LOGIN_OPTION}{self.plan.logins[registry]}")
         return containerd.ctr_argv("images", "pull", *options, contestant.image)
 
 
@@ -277,8 +284,15 @@ def drop_page_cache() -> None:
 
 
 def _expose(network: Network, contestants: Sequence[Contestant]) -> None:
-    for port in sorted({port for each in contestants for port in each.serving}):
+    serving = {port for each in contestants for port in each.serving}
+    for port in sorted(serving.union(proxy_ports(os.environ))):
         network.expose(port)
+
+
+def proxy_ports(environment: Mapping[str, str]) -> set[int]:
+    """Ports of this machine's loopback that are proxies for what it starts."""
+    named = (environment.get(name, "") for name in PROXY_VARIABLES)
+    return set(loopback_ports([url for url in named if url]))
 
 
 def _remove_image(containerd: Containerd, image: str) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MARK: Final = "THINFS_BENCH_FOLDER"
 """Every process of a benchmark carries its folder in this variable; what it starts inherits it."""
 
+LOGIN_OPTION: Final = "--user="
+"""Begins an argument that no message may show."""
+
 LOG_TAIL_LINES: Final = 12
 _POLL_S: Final = 0.005
 
@@ -148,11 +151,18 @@ def run(
     except FileNotFoundError as error:
         raise MissingError(f"{command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        raise StoreError(f"{' '.join(command)}: no end after {timeout_s:g} s") from error
+        raise StoreError(f"{shown(command)}: no end after {timeout_s:g} s") from error
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
-        raise StoreError(f"{' '.join(command)}: {reason[0]}")
+        raise StoreError(f"{shown(command)}: {reason[0]}")
     return done.stdout
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command for a message: without passwords."""
+    return " ".join(
+        f"{LOGIN_OPTION}…" if part.startswith(LOGIN_OPTION) else part for part in command
+    )
 
 
 def accepts(address: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,8 @@ def command(
     allowed = baseline.parse_percent(max_regress)
     before = results.read(baseline_file) if baseline_file else None
     measure.check_root()
+    # what CI sends to a job that takes too long: clean up as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with scratch(scratch_base.absolute()) as place, lineup(wanted, ctx.obj, place, _say) as found:
         plan = Plan(
             image=image,
@@ -163,6 +166,7 @@ def command(
             timeout_s=timeout,
             hosts_dir=hosts_dir,
             plain_http=found.plain_http,
+            logins=found.logins,
             notes=found.notes,
         )
         report = measure.measure_in(place, plan, _say)
