@@ -6,14 +6,15 @@ import logging
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from thinfs.errors import StoreError, ThinfsError
-from thinfs.roots.kernel import Backing, mount_image, mount_overlay, unmount_all
+from thinfs.roots.held import HeldFiles
+from thinfs.roots.kernel import mount_image, mount_overlay, unmount_all
 from thinfs.roots.layers import Layers, lowerdir, read_only_options, xino
 from thinfs.roots.probe import SCRATCH_PREFIX
 from thinfs.roots.steps import NoSteps, timed
@@ -114,6 +115,7 @@ class NativeLayers:
         fuse: contents that can be had.
         ability: what this kernel can do.
         inherited: mounts that are there stand on this very FUSE mount and are alive.
+        held: metadata images in memory.
     """
 
     folder: Path
@@ -121,6 +123,7 @@ class NativeLayers:
     fuse: Path
     ability: Ability
     inherited: bool = False
+    held: HeldFiles = field(default_factory=HeldFiles)
 
     def mount(self, root_id: str, image: Path) -> Place:
         """Mount a root; may wait for the FUSE mount, so call it in a thread.
@@ -131,8 +134,10 @@ class NativeLayers:
         home = self.folder / root_id
         if self.inherited and self._is_mounted(home):
             log.info("root %s is mounted already", root_id)
+            self._hold(root_id, image)
             return self._place(home)
         self.unmount(root_id)
+        self._hold(root_id, image)
         try:
             home.mkdir(parents=True)
             return self._mount(home, image)
@@ -157,6 +162,7 @@ class NativeLayers:
         """
         home = self.folder / root_id
         if image is not None:
+            self._hold(root_id, image)
             self._mount_root(home, image)
         if self.ability.layers is Layers.NESTED:
             unmount_all(home / LOWER)
@@ -165,7 +171,12 @@ class NativeLayers:
 
     def unmount(self, root_id: str) -> None:
         """Detach a root's mounts; whoever uses them keeps them."""
+        self.held.let_go(root_id)
         clear(self.folder / root_id, (WHOLE, LOWER, METADATA))
+
+    def _hold(self, root_id: str, image: Path) -> None:
+        if not image.is_relative_to(self.fuse):  # what comes in pieces is not here to be held
+            self.held.hold(root_id, image)
 
     def _is_mounted(self, home: Path) -> bool:
         """Whether a worker before this one has mounted all of a root, and not unmounted it."""
@@ -184,24 +195,9 @@ class NativeLayers:
         return self._place(home)
 
     def _mount_root(self, home: Path, image: Path) -> None:
-        self._mount_image(image, home / METADATA)
+        mount_image(image, home / METADATA, self.ability.backing)
         options = read_only_options(self._lowerdir(home), self.ability.layers)
         mount_overlay(home / WHOLE, [*options, *xino("on")], read_only=True)
-
-    def _mount_image(self, image: Path, at: Path) -> None:
-        """Through a loop device, if the image is here.
-
-        The kernel reads a file's metadata block by block, 4 KiB each; below a loop device the
-        file is read ahead.
-        """
-        if not image.is_relative_to(self.fuse):
-            try:
-                mount_image(image, at, Backing.LOOP)
-            except StoreError as error:
-                log.debug("%s: no loop device, so without read-ahead: %s", at, error)
-            else:
-                return
-        mount_image(image, at, self.ability.backing)
 
     def _mount_lower(self, home: Path) -> None:
         options = read_only_options(self._lowerdir(home), self.ability.layers)
