@@ -15,6 +15,7 @@ import trio
 import trio.testing
 import trustme
 
+from tests.support.http_proxy import HttpProxy, Mode
 from thinfs.curl import Transfers
 from thinfs.errors import FormatError, TransportError, UsageError
 from thinfs.transfer import Answer, Get, Patience, Tls
@@ -296,6 +297,28 @@ async def test_a_server_is_checked_against_the_configured_authority(
     made, file = authority
     async with serving(context(made)) as server, transferring(tls=Tls(file)) as transfers:
         assert await body(transfers, server.url("file", "https")) == b"bodies"
+
+
+async def test_a_proxy_tunnels_what_is_encrypted(authority: tuple[trustme.CA, str]) -> None:
+    made, file = authority
+    with HttpProxy() as proxy:
+        async with serving(context(made)) as server, transferring(tls=Tls(file)) as transfers:
+            url = server.url("file", "https")
+            pieces: list[bytes] = []
+            for _ in range(2):
+                tunnelled = Get(url, (), 100, PATIENT, proxy.url)
+                assert (await transfers.fetch(tunnelled, pieces.append)).status == 200
+            assert b"".join(pieces) == b"bodies" * 2
+            assert proxy.requests == [f"127.0.0.1:{server.port}"]  # one tunnel for both
+
+
+@pytest.mark.parametrize("mode", ["hang up", "busy"])
+async def test_a_proxy_that_does_not_tunnel_is_named(mode: Mode) -> None:
+    with HttpProxy(mode) as proxy:
+        async with transferring() as transfers:
+            get = Get("https://127.0.0.1:1/x", (), 100, PATIENT, proxy.url)
+            with pytest.raises(TransportError, match=f"through {proxy.url}"):
+                await transfers.fetch(get, lambda _: None)
 
 
 async def test_a_server_that_no_authority_knows_is_refused(
