@@ -70,7 +70,8 @@ class Stage:
     def thin(self, work: Workload) -> Contestant:
         """thinfs, without a boot profile."""
         name = self.name(work, "thin")
-        self.converter.thinfs("convert", work.image().source, "--url", self.url, "--push", name)
+        places = ("--name", name, "--push", name)
+        self.converter.thinfs("convert", work.image().source, "--url", self.url, *places)
         return self._thin("lazy", name)
 
     def profiled(self, work: Workload) -> tuple[Contestant, ...]:
