@@ -49,30 +49,26 @@ class Mender:
         """
         for remote in self._remotes:
             try:
-                data = remote.get(path, max_bytes)
+                self._replace(path, remote, max_bytes, accept)
+            except StoreError:
+                raise
             except ThinfsError as error:
-                log.info("%s", error)
-                continue
-            if self._replaced(path, data, accept):
+                log.info("%s/%s: %s", remote.url, path, error)
+            else:
                 return remote.url
-            log.info("%s/%s is not right either", remote.url, path)
         return ""
 
-    def _replaced(self, path: str, data: bytes, accept: Accept) -> bool:
+    def _replace(self, path: str, remote: Remote, max_bytes: int, accept: Accept) -> None:
         target = self._repository.path / path
         with self._repository.converting() as work:
             fresh = work / f"mended-{secrets.token_hex(4)}"
             try:
-                fresh.write_bytes(data)
+                with fresh.open("wb") as file:
+                    remote.copy(path, max_bytes, file)
                 accept(fresh)
                 self._repository.sync()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fresh.chmod(0o644)
                 fresh.replace(target)
-            except StoreError:
-                raise
-            except ThinfsError:
-                return False
             except OSError as error:
                 raise StoreError(f"{target}: {error.strerror}") from error
-        return True

@@ -30,7 +30,7 @@ from thinfs.repository.bundle import (
     render_bundle,
     start_objects,
 )
-from thinfs.repository.tar import write_end, write_member
+from thinfs.repository.tar import write_end, write_file, write_member
 from thinfs.store.boot import parse_boot
 from thinfs.store.layout import (
     boot_path,
@@ -195,7 +195,6 @@ def _write_images(images: Sequence[StoredImage], stream: IO[bytes]) -> None:
 
 
 def _write(stream: IO[bytes], path: str, file: Path, progress: SaveProgress) -> None:
-    data = file.read_bytes()
-    write_member(stream, path, data)
+    size = write_file(stream, path, file)
     file.unlink()
-    progress.advance(1, len(data))
+    progress.advance(1, size)

@@ -17,6 +17,7 @@ from thinfs.store.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import BinaryIO
 
     from thinfs.config import SourcesConfig
     from thinfs.store.source import Source
@@ -35,9 +36,9 @@ class Remote:
         """Its address."""
         return self.source.url
 
-    def get(self, path: str, max_bytes: int) -> bytes:
-        """Read one whole file; see :meth:`thinfs.store.source.Source.get`."""
-        return trio.from_thread.run(self.source.get, path, max_bytes)
+    def copy(self, path: str, max_bytes: int, into: BinaryIO) -> None:
+        """Write one whole file into another one; see :meth:`thinfs.store.source.Source.copy`."""
+        trio.from_thread.run(self.source.copy, path, max_bytes, into)
 
     def get_all(self, paths: Sequence[str], max_bytes: int) -> list[bytes | None]:
         """Read several files at once; ``None`` stands for one that could not be read."""

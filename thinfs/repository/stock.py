@@ -96,7 +96,8 @@ class Stock:
         target = self._work / path.replace("/", "-")
         for remote in self._remotes:
             try:
-                target.write_bytes(remote.get(path, max_bytes))
+                with target.open("wb") as file:
+                    remote.copy(path, max_bytes, file)
                 test(target)
             except ThinfsError as error:
                 failures.append(error)

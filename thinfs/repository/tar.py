@@ -7,6 +7,8 @@ amount of memory.
 
 from __future__ import annotations
 
+import os
+import shutil
 import tarfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
@@ -15,6 +17,7 @@ from thinfs.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BLOCK: Final = 512
 MAX_SIZE: Final = (8 << 30) - 1
@@ -35,6 +38,16 @@ def write_member(stream: IO[bytes], name: str, data: bytes) -> None:
     stream.write(member_header(name, len(data)))
     stream.write(data)
     stream.write(bytes(-len(data) % BLOCK))
+
+
+def write_file(stream: IO[bytes], name: str, file: Path) -> int:
+    """Write one file from the disk; gives its size."""
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        stream.write(member_header(name, size))
+        shutil.copyfileobj(opened, stream, PIECE_BYTES)
+    stream.write(bytes(-size % BLOCK))
+    return size
 
 
 def write_end(stream: IO[bytes]) -> None:

@@ -28,14 +28,14 @@ NUMBERS = st.integers(0, IMAGES - 1)
 
 
 class Collecting(RuleBasedStateMachine):
-    """A repository over some weeks. Files look as old as the first day, which is the worst case."""
+    """A repository over some weeks. Files look a month old from the start, the worst case."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="thinfs-test-"))
         self.repository = self.folder / "repo"
         self.images = make_images(self.folder / "in", IMAGES)
-        self.now = time.time()
+        self.now = time.time() + 30 * DAY_S
         self.bodies: dict[str, dict[bytes, bytes]] = {}
         self.catalogs: dict[str, str] = {}
         self.removed_at: dict[str, float] = {}
