@@ -139,6 +139,7 @@ def _image_values(done: ConvertedImage) -> dict[str, Any]:
         "root_stored_bytes": done.root.stored_bytes,
         "catalog": done.root.catalog.digest,
         "catalog_stored_bytes": done.root.catalog.stored_size,
+        "profile": done.root.profile,
     }
 
 
@@ -151,6 +152,7 @@ def _text(outcome: Outcome) -> str:
             f" ({done.layers_present} already here), {done.downloaded_bytes / _MB:.1f} MB read,"
             f" {counts.new_bytes / _MB:.1f} MB stored new,"
             f" {counts.deduplicated_bytes / _MB:.1f} MB of files were here already"
+            f"{'; starts by a boot profile' if done.root.profile else ''}"
         )
     lines += [f"  in {place}" for place in outcome.places]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from thinfs.cli.goals import goal_options
-from thinfs.cli.repositories import json_option, opened, repo_option
+from thinfs.cli.repositories import Stages, json_option, opened, repo_option
 from thinfs.cli.status import size
 from thinfs.cli.text import printable
 from thinfs.cli.thinparts import profile_of, thin_parts
@@ -95,6 +95,7 @@ def apply(
     profile = read_profile(file)
     repository = opened(config, repo)
     name, parts, indexed = thin_parts(repository, image)
+    Stages(quiet=as_json).stage("packing what a start touches")
     done = apply_profile(repository, name, parts, profile, indexed=indexed, threads=threads)
     places = deliver(done.thin, name, goals, config.registry)
     values = as_values(name, done, (place_in(repository.path, name), *places))
