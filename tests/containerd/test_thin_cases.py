@@ -203,3 +203,14 @@ def test_status_says_how_the_root_is_served(thin: World) -> None:
     (root,) = thin.node.status()["roots"]
     assert root["mode"] == _root_mode(thin.mode)
     assert ("::" in root["lowerdir"]) == (thin.mode == "native")
+
+
+@pytest.mark.parametrize("world", ["native", "nested"], indirect=True)
+def test_a_warm_start_asks_fuse_for_nothing_but_statfs(thin: World) -> None:
+    for _ in range(2):
+        run(thin.containerd, "thin", THIN)
+    before = thin.node.status()["fuse_requests"]
+    assert run(thin.containerd, "thin", THIN) == thin.expected[0]
+    after = thin.node.status()["fuse_requests"]
+    # overlayfs asks every layer when it is mounted
+    assert {name for name in after if after[name] != before.get(name, 0)} <= {"statfs"}
