@@ -1,4 +1,4 @@
-"""The one door to httpx: clients for registries and the control socket.
+"""The one door to httpx: clients for registries.
 
 Callers use the names below and :func:`transport_errors`, and see only ``thinfs.errors``.
 """
@@ -16,7 +16,6 @@ from thinfs.errors import TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Client = httpx.Client
 Request = httpx.Request
@@ -41,17 +40,6 @@ def client(
         timeout=_timeout(timeout_s, connect_timeout_s),
         verify=verify,
         follow_redirects=True,
-        headers={"User-Agent": USER_AGENT},
-    )
-
-
-def unix_client(socket: Path, *, timeout_s: float) -> Client:
-    """A synchronous client whose every request goes to one unix socket."""
-    return httpx.Client(
-        # no TLS on a unix socket: loading the certificates would take longer than the request
-        transport=httpx.HTTPTransport(uds=str(socket), verify=False),
-        base_url="http://thinfs",
-        timeout=_timeout(timeout_s, None),
         headers={"User-Agent": USER_AGENT},
     )
 

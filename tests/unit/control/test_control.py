@@ -4,7 +4,7 @@ import json
 import stat
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +15,7 @@ import trio
 import thinfs.errors
 from thinfs.control import server
 from thinfs.control.client import ControlClient
+from thinfs.control.connection import Connections
 from thinfs.control.listening import listen_unix
 from thinfs.control.problems import STATUS, error_of, problem_of
 from thinfs.control.values import (
@@ -33,7 +34,6 @@ from thinfs.errors import (
     TransportError,
     UsageError,
 )
-from thinfs.http import unix_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -189,8 +189,8 @@ async def test_what_is_no_request_is_refused(socket: Path) -> None:
     daemon = FakeDaemon()
 
     def post() -> list[int]:
-        with unix_client(socket, timeout_s=10.0) as client:
-            return [client.post("/v1/roots", content=body).status_code for body in bodies]
+        with closing(Connections(socket, timeout_s=10.0)) as client:
+            return [client.ask("POST", "/v1/roots", body)[0] for body in bodies]
 
     async with serving(daemon, socket):
         assert set(await trio.to_thread.run_sync(post)) == {400}
@@ -202,9 +202,8 @@ async def test_the_size_of_requests_is_bounded(socket: Path) -> None:
     body = json.dumps({"holder": "a", "recipe": "x" * server.MAX_REQUEST_BYTES})
 
     def post() -> tuple[int, bytes]:
-        with unix_client(socket, timeout_s=10.0) as client:
-            response = client.post("/v1/roots", content=body)
-            return response.status_code, response.content
+        with closing(Connections(socket, timeout_s=10.0)) as client:
+            return client.ask("POST", "/v1/roots", body.encode())
 
     async with serving(daemon, socket):
         status, answer = await trio.to_thread.run_sync(post)
