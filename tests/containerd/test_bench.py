@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
+import tomli_w
 
 from tests.support import needs
 from tests.support.bench_image import READ_BYTES, UNREAD_BYTES, bench_image
+from tests.support.processes import free_port
+from tests.support.registry import start_registry
+from tests.support.servers import thinfs_serve
 from thinfs.bench import results
 from thinfs.bench.contestants import Wanted, lineup
 from thinfs.bench.measure import Plan, measure_in
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.registry import Registry
     from thinfs.bench.contestants import Lineup
     from thinfs.bench.scratch import Scratch
     from thinfs.bench.values import Start
@@ -36,6 +43,9 @@ AGREE = 0.03
 """How far the daemon's count and the line's may be apart."""
 
 CONFIG = "thinfs.toml"
+IMAGE = "registry.test/team/app"
+USER, PASSWORD = "me", "pass-word"
+BCRYPT = "$2y$04$abcdefghijklmnopqrstuuudBIGi88QUaH8UOst3i3n1jdKYDf0WW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,38 @@ class Stage:
     def plan(self, ready: Ready, script: str, timeout_s: float = 60) -> Plan:
         command = ("sh", "-c", script)
         return Plan("image", self.lineup.contestants, command, ready, runs=1, timeout_s=timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """A registry with a login, a repository, and a configuration that knows both."""
+
+    folder: Path
+    registry: Registry
+    port: int = field(default_factory=free_port)
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "repository"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def thinfs(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        config = self.folder / CONFIG
+        sections = {
+            "repository": {"path": str(self.repository)},
+            "registry": {
+                "hosts_dirs": [str(self.folder / "hosts")],
+                "docker_config": str(self.folder / "docker.json"),
+            },
+        }
+        config.write_text(tomli_w.dumps(sections))
+        command = [sys.executable, "-m", "thinfs.cli.main", "--config", str(config)]
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=500, check=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +242,56 @@ def test_a_snapshotter_of_others_is_given_by_its_command(tmp_path: Path, image: 
     stranger = report.series[1].cold[0]
     assert stranger.traffic.bytes > READ_BYTES + UNREAD_BYTES
     assert stranger.details is None
+
+
+@pytest.fixture(scope="module")
+def private(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
+    """The image in a registry that asks who pulls, under a name that is nobody's address."""
+    folder = tmp_path_factory.mktemp("private")
+    (folder / "users").write_text(f"{USER}:{BCRYPT}\n")
+    with start_registry(folder, htpasswd=folder / "users") as registry:
+        skopeo = ("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false")
+        target = f"docker://{registry.address}/team/app:1"
+        run([*skopeo, f"--dest-creds={USER}:{PASSWORD}", image, target])
+        hosts = folder / "hosts/registry.test"
+        hosts.mkdir(parents=True)
+        server = f"http://{registry.address}"
+        (hosts / "hosts.toml").write_text(f'server = "{server}"\n[host."{server}"]\n')
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        docker = {"auths": {registry.address: {"auth": login}}}
+        (folder / "docker.json").write_text(json.dumps(docker))
+        made = Private(folder, registry)
+        url = made.url
+        converted = made.thinfs("convert", f"{IMAGE}:1", "--url", url, "--push", f"{IMAGE}:1-thin")
+        assert converted.returncode == 0, converted.stderr
+        yield made
+
+
+def test_a_private_registry_and_a_served_repository_are_measured(private: Private) -> None:
+    with thinfs_serve(private.repository, f"--listen=127.0.0.1:{private.port}"):
+        shutil.move(private.repository / "oci", private.folder / "oci")  # the registry has it
+        try:
+            done = private.thinfs(
+                "bench", f"{IMAGE}:1-thin", "--runs=1", f"--json={private.folder}/r.json"
+            )
+        finally:
+            shutil.move(private.folder / "oci", private.repository / "oci")
+    assert done.returncode == 0, done.stderr
+    report = results.read(private.folder / "r.json")
+    assert [each.image.partition("@")[0] for each in report.series] == [
+        f"{IMAGE}:1-thin",
+        f"{IMAGE}:1",
+    ]
+    assert PASSWORD not in (private.folder / "r.json").read_text() + done.stderr
+
+
+def test_an_image_converted_on_this_machine_is_served_to_the_node(private: Private) -> None:
+    file = private.folder / "r.json"
+    done = private.thinfs("bench", f"{IMAGE}:1", "--alone", "--runs=1", f"--json={file}")
+    assert done.returncode == 0, done.stderr
+    report = results.read(file)
+    assert any(f"{IMAGE}:1-thin of {private.repository}" in note for note in report.notes)
+    assert report.series[0].cold[0].traffic.bytes > READ_BYTES
 
 
 @pytest.mark.parametrize("written", ["100mbit,10ms"], indirect=True)

@@ -25,6 +25,7 @@ from thinfs.bench.processes import Process, run
 from thinfs.bench.registry import Served
 from thinfs.bench.values import Contestant, Proxy, Thin
 from thinfs.errors import FormatError, MissingError, StoreError, UsageError
+from thinfs.oci.hosts import hosts_for
 from thinfs.oci.naming import LayoutName, parse_name
 from thinfs.oci.recipe import parse_recipe
 from thinfs.oci.reference import Reference, parse_reference
@@ -84,12 +85,14 @@ class Lineup:
     Attributes:
         contestants: thinfs first.
         plain_http: registries without TLS that are not known as such.
+        hosts_dir: directory of ``<registry>/hosts.toml`` that clients are given.
         logins: registry → ``user:password``, as far as they are known.
         notes: what a reader must know.
     """
 
     contestants: tuple[Contestant, ...]
     plain_http: tuple[str, ...]
+    hosts_dir: Path | None
     logins: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
@@ -133,9 +136,10 @@ def lineup(
     """
     with contextlib.ExitStack() as stack:
         images = _Kitchen(config, place, stack).images(wanted.image, say)
+        directories = [Path(each) for each in config.registry.hosts_dirs]
         thin = Contestant(THIN, images.thin, THIN, images.node, serving=images.ports)
         others = tuple(
-            contestant(text, wanted, images.original)
+            contestant(text, wanted, images.original, directories)
             for each in wanted.against
             for text in ([each] if "=" in each else each.split(","))
         )
@@ -146,18 +150,22 @@ def lineup(
         yield Lineup(
             contestants=(thin, *others),
             plain_http=tuple(sorted(each for each in registries if is_loopback(f"//{each}"))),
-            logins=_logins(registries, config.registry),
+            hosts_dir=next((each for each in directories if each.is_dir()), None),
+            logins=_logins(registries, config.registry, directories),
             notes=tuple(filter(None, [images.note])),
         )
 
 
-def contestant(text: str, wanted: Wanted, original: str) -> Contestant:
+def contestant(
+    text: str, wanted: Wanted, original: str, hosts_dirs: Sequence[Path] = ()
+) -> Contestant:
     """Read one ``--against``: ``overlayfs``, ``stargz``, ``NAME=COMMAND`` or ``NAME=SOCKET``.
 
     Args:
         text: of it.
         wanted: says its image and its way to pull, where they are others.
         original: the image otherwise.
+        hosts_dirs: say where registries really are.
 
     Raises:
         UsageError: there is no name or no command.
@@ -171,8 +179,14 @@ def contestant(text: str, wanted: Wanted, original: str) -> Contestant:
         proxy = proxy or Proxy(start=tuple(shlex.split(how)))
     if name in wanted.pulls:
         pull = tuple(shlex.split(wanted.pulls[name]))
-    image = parse_reference(wanted.images.get(name, original)).canonical
-    return Contestant(name, image, name, proxy, pull, loopback_ports([f"//{image}"]))
+    image = parse_reference(wanted.images.get(name, original))
+    ports = _registry_ports(image.registry, hosts_dirs)
+    return Contestant(name, image.canonical, name, proxy, pull, ports)
+
+
+def _registry_ports(name: str, hosts_dirs: Sequence[Path]) -> tuple[int, ...]:
+    """Ports of loopback where a registry is looked for."""
+    return loopback_ports([host.url for host in hosts_for(name, hosts_dirs)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +221,12 @@ class _Kitchen:
         repository = Path(self.config.repository.path)
         port = self._serve_images(Served(_NAME, repository / IMAGES_DIRECTORY, tag))
         url, repository_port = self._serve_repository(repository)
+        named = recipe.thinfs.repositories if recipe.thinfs else []
         return _Images(
             thin=f"127.0.0.1:{port}/{_NAME}:thin",
             original=recipe.origin if tag == name.canonical else name.canonical,
-            node=Thin(allow=(url,), settings=(("sources", "mirrors", (url,)),)),
+            # those that the recipe names come after the mirror, so they are not asked
+            node=Thin(allow=(url, *named), settings=(("sources", "mirrors", (url,)),)),
             ports=(port, repository_port),
             note=f"The thin image is {tag} of {repository}.",
         )
@@ -293,16 +309,22 @@ def _of_registry(name: Reference, recipe: Recipe, config: Config) -> _Images:
         thin=name.canonical,
         original=recipe.origin,
         node=Thin(allow=(*config.sources.allow, *repositories)),
-        ports=loopback_ports([f"//{name.registry}", *repositories]),
+        ports=(
+            *_registry_ports(name.registry, [Path(each) for each in config.registry.hosts_dirs]),
+            *loopback_ports(repositories),
+        ),
     )
 
 
-def _logins(registries: Collection[str], config: RegistryConfig) -> dict[str, str]:
+def _logins(
+    registries: Collection[str], config: RegistryConfig, hosts_dirs: Sequence[Path]
+) -> dict[str, str]:
     """What Docker's configuration knows; a token cannot be given to ctr, and is left out."""
     store = credentials(config)
-    found = {each: store.find(each) for each in registries}
-    return {
-        registry: f"{login.username}:{login.password}"
-        for registry, login in found.items()
-        if login.username and login.password
-    }
+    logins: dict[str, str] = {}
+    for registry_name in registries:
+        for host in hosts_for(registry_name, hosts_dirs):
+            login = store.find(host.authority)
+            if login.username and login.password:
+                logins.setdefault(registry_name, f"{login.username}:{login.password}")
+    return logins

@@ -195,11 +195,12 @@ class _World:
             observer = stack.enter_context(Observer(self.network))
             events = stack.enter_context(self.containerd.events())
             observer.settle()
+            argv = self._pull_argv()
             thin = self.node.thin
             insight = stack.enter_context(Insight(thin)) if thin else None
             before, began = observer.received(), time.time()
             if pull:
-                run(self._pull_argv(), timeout_s=self.plan.timeout_s)
+                run(argv, timeout_s=self.plan.timeout_s)
             pulled = time.time()
             watch = self._watch(events, output)
             ready = self._run(watch, output)
@@ -244,11 +245,23 @@ class _World:
         registry = contestant.image.partition("/")[0]
         if self.plan.hosts_dir is not None:
             options.append(f"--hosts-dir={self.plan.hosts_dir}")
-        elif registry in self.plan.plain_http:
+        if registry in self.plan.plain_http:
             options.append("--plain-http")
         if registry in self.plan.logins:
             options.append(f"{LOGIN_OPTION}{self.plan.logins[registry]}")
+        options += local_pull(run(["ctr", "images", "pull", "--help"]))
         return containerd.ctr_argv("images", "pull", *options, contestant.image)
+
+
+def local_pull(help_text: str) -> list[str]:
+    """What lets ``ctr`` itself pull, where containerd 2 would: so that it may be any snapshotter.
+
+    containerd's own transfer service unpacks only for snapshotters in its configuration.
+
+    Args:
+        help_text: of ``ctr images pull``.
+    """
+    return ["--local"] if "--local" in help_text else []
 
 
 def _times(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 from rich.console import Console
 
 from thinfs.bench import baseline, junit, markdown, measure, page, results
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from thinfs.bench.baseline import Change
     from thinfs.bench.values import Report
+    from thinfs.config import Config
 
 REGRESSED = 8
 """Exit code when a measure is worse than the baseline allows; errors have 1 to 7."""
@@ -75,7 +77,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--hosts-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of hosts.toml files for pulling.",
+    help="Directory of <registry>/hosts.toml files.  [default: [registry] hosts_dirs]",
 )
 @click.option(
     "--timeout",
@@ -154,7 +156,8 @@ def command(
     measure.check_root()
     # what CI sends to a job that takes too long: clean up as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with scratch(scratch_base.absolute()) as place, lineup(wanted, ctx.obj, place, _say) as found:
+    config = _with_hosts(ctx.obj, hosts_dir)
+    with scratch(scratch_base.absolute()) as place, lineup(wanted, config, place, _say) as found:
         plan = Plan(
             image=image,
             contestants=found.contestants,
@@ -164,7 +167,7 @@ def command(
             runs=runs,
             warm=warm,
             timeout_s=timeout,
-            hosts_dir=hosts_dir,
+            hosts_dir=found.hosts_dir,
             plain_http=found.plain_http,
             logins=found.logins,
             notes=found.notes,
@@ -182,6 +185,13 @@ def command(
             results.write_text(file, render(report, changes))
     if any(change.regressed for change in changes):
         ctx.exit(REGRESSED)
+
+
+def _with_hosts(config: Config, hosts_dir: Path | None) -> Config:
+    if hosts_dir is None:
+        return config
+    registry = replace(config.registry, hosts_dirs=[str(hosts_dir.absolute())])
+    return replace(config, registry=registry)
 
 
 def _ready(line: str | None, http: str | None, tcp: str | None) -> Ready:

@@ -9,7 +9,7 @@ from thinfs.bench import registry
 from thinfs.bench.addresses import is_loopback, loopback_ports
 from thinfs.bench.containerd import parse_event, replaced
 from thinfs.bench.contestants import PEERS, Wanted, contestant
-from thinfs.bench.measure import proxy_ports
+from thinfs.bench.measure import local_pull, proxy_ports
 from thinfs.bench.nodes import configuration
 from thinfs.bench.processes import run, shown
 from thinfs.bench.registry import Served
@@ -77,6 +77,22 @@ def test_proxies_on_loopback_are_reached_too() -> None:
         "NO_PROXY": "127.0.0.1:9",
     }
     assert proxy_ports(environment) == {3128}
+
+
+def test_a_registry_that_is_elsewhere_is_reached_there(tmp_path: Path) -> None:
+    (tmp_path / "docker.io").mkdir()
+    (tmp_path / "docker.io/hosts.toml").write_text('server = "http://127.0.0.1:5001"\n')
+    assert contestant("overlayfs", WANTED, ORIGINAL, [tmp_path]).serving == (5001,)
+    assert contestant("overlayfs", WANTED, ORIGINAL).serving == ()
+
+
+@pytest.mark.parametrize(
+    ("help_text", "options"), [("--local  fetch by ctr", ["--local"]), ("--label value", [])]
+)
+def test_ctr_pulls_by_itself_where_it_would_leave_it_to_containerd(
+    help_text: str, options: list[str]
+) -> None:
+    assert local_pull(help_text) == options
 
 
 def test_only_known_placeholders_are_replaced() -> None:
