@@ -19,6 +19,9 @@ PROBE_S: Final = 15.0
 RECOVERY_S: Final = 2.0
 """How long something that failed is left alone by downloads that can wait, or want to give up."""
 
+ASKED_S: Final = 5.0
+"""How long they leave it alone while one of them asks: a silent server keeps few of them busy."""
+
 MAX_ERROR_CHARACTERS: Final = 300
 
 
@@ -30,17 +33,15 @@ class Circuit:
         failures: how often all attempts failed; never falls.
         failed_since: when the first attempt failed since the last answer, on the loop's clock;
             ``None``: it answers.
-        asked_at: when it was asked last.
-        failed_at: when an attempt failed last.
         next_try: when it is preferred again.
+        alone_until: until then downloads that can wait do not ask it.
         error: the last one, for people.
     """
 
     failures: int = 0
     failed_since: float | None = None
-    asked_at: float = 0.0
-    failed_at: float = 0.0
     next_try: float = 0.0
+    alone_until: float = 0.0
     error: str = ""
 
 
@@ -65,11 +66,11 @@ class Circuits:
         return circuit is not None and circuit.failed_since is not None and now < circuit.next_try
 
     def recovers(self, address: str, now: float) -> bool:
-        """Whether it has failed, and been asked, so short a time ago that it is left alone."""
+        """Whether it has just failed, or somebody finds out, or it asked to be left alone."""
         circuit = self._known.get(address)
         if circuit is None or circuit.failed_since is None:
             return False
-        return now - max(circuit.failed_at, circuit.asked_at) < RECOVERY_S
+        return now < circuit.alone_until
 
     def error(self, address: str) -> str:
         """Its last failure; empty when there was none."""
@@ -79,9 +80,9 @@ class Circuits:
     def asked(self, address: str, now: float) -> None:
         """A download asks it now; if it is a probe, it is the only one for a while."""
         circuit = self._known.setdefault(address, Circuit())
-        circuit.asked_at = now
         if circuit.failed_since is not None:
             circuit.next_try = max(circuit.next_try, now + PROBE_S)
+            circuit.alone_until = now + ASKED_S
 
     def failed(self, address: str, error: str, now: float, retry_after_s: float = 0.0) -> bool:
         """All attempts have failed; says whether that is news."""
@@ -90,8 +91,8 @@ class Circuits:
         if circuit.failed_since is None:
             circuit.failed_since = now
         circuit.failures += 1
-        circuit.failed_at = now
         circuit.next_try = now + (retry_after_s or self._reset_s)
+        circuit.alone_until = now + max(retry_after_s, RECOVERY_S)
         circuit.error = error[:MAX_ERROR_CHARACTERS]
         return news
 

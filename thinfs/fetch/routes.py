@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_RETRY_AFTER_S: Final = 600.0
+MAX_RETRY_AFTER_S: Final = 300.0
 """A server that wants to be left alone longer is asked again all the same."""
 
 

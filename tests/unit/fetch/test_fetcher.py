@@ -425,15 +425,29 @@ async def test_a_root_that_cannot_be_opened_is_heard_of_at_once(
         assert trio.current_time() < 5
 
 
+class Busy(ScriptedSource):
+    """Asks to be left alone for 30 s."""
+
+    async def get(self, path: str, max_bytes: int, **_: Any) -> bytes:
+        self.asked.append((path, False))
+        raise TransportError("busy", retry_after_s=30)
+
+
+@pytest.mark.expects_log("does not answer")
+async def test_the_only_source_is_left_alone_too_when_it_asks_for_that(
+    world: World, ref: ObjectRef, autojump_clock: MockClock
+) -> None:
+    busy = Busy(world.files, url="http://busy")
+    async with fetching(read_timeout_s=100) as fetcher:
+        with pytest.raises(TransportError, match=r"no answer within 100 s; last: .*busy"):
+            await fetcher.object(ref, [busy])
+    assert len(busy.asked) == 4
+
+
 @pytest.mark.expects_log("does not answer")
 async def test_who_asks_for_patience_is_not_asked_again_and_others_are(
     world: World, ref: ObjectRef
 ) -> None:
-    class Busy(ScriptedSource):
-        async def get(self, path: str, max_bytes: int, **_: Any) -> bytes:
-            self.asked.append((path, False))
-            raise TransportError("busy", retry_after_s=30)
-
     busy, good = Busy(world.files, url="http://busy"), ScriptedSource(world.files)
     async with fetching() as fetcher:
         for _ in range(3):
