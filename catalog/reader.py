@@ -41,6 +41,7 @@ _MAX_VALUE_BYTES: Final = 1 << 20
 _CACHE_KIB: Final = 8 << 10
 _PAGE_ROWS: Final = 1024
 _KNOWN_POSITIONS: Final = 1024
+_MAX_NUMBER: Final = 1 << 32  # of directories and contents, where they are listed
 _MAX_REFS: Final = 1 << 20  # an object has no more bytes
 
 # SQLite puts bytes of the file into its messages: those that are no UTF-8 fail in Python.
@@ -56,6 +57,12 @@ _NAMES = rows.node_query(
 )
 _NAMES_WITH = rows.node_query(
     ", e.name FROM entry e JOIN inode i ON i.ino = e.ino WHERE instr(e.name, ?) > 0"
+)
+_BY_DIRECTORY = (
+    "SELECT e.parent, i.content_id FROM entry e JOIN inode i ON i.ino = e.ino "
+    "WHERE substr(e.name, ?) = ? AND i.content_id != 0 "
+    "AND typeof(i.content_id) = 'integer' AND typeof(e.parent) = 'integer' "
+    "ORDER BY e.parent, e.name"
 )
 _NAME_AT = "SELECT name FROM entry WHERE parent = ? ORDER BY name LIMIT 1 OFFSET ?"
 _READLINK = "SELECT target FROM symlink WHERE ino = ?"
@@ -191,6 +198,17 @@ class CatalogReader:
         """Every (name, node), of any directory, whose name has these bytes in it; looks at all."""
         for row in self.query(_NAMES_WITH, part):
             yield rows.name(row[12]), rows.node(row[:12])
+
+    def contents_by_directory(self, suffix: bytes) -> Iterator[tuple[int, int]]:
+        """(directory, content) of files with a body, by directory and name; looks at all names.
+
+        Args:
+            suffix: of the names that are wanted, at least one byte.
+        """
+        for directory, content_id in self.query(_BY_DIRECTORY, -len(suffix), suffix):
+            if not 0 < directory < _MAX_NUMBER or not 0 < content_id < _MAX_NUMBER:
+                raise DamagedCatalog(f"catalog {self.path}: numbers are out of range")
+            yield directory, content_id
 
     def readlink(self, ino: int) -> bytes:
         """The target of a symlink.

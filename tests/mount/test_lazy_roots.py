@@ -269,3 +269,37 @@ def test_a_program_is_followed_to_the_libraries_that_it_will_load(folder: Path) 
         assert read == {sha256(bodies[b"start"]).hex()}, (
             "what was not asked for is not in the trace"
         )
+
+
+def test_modules_that_are_opened_bring_the_others_of_their_directory(folder: Path) -> None:
+    site = Site(folder, daemon={"root_mode": "native"})
+    modules = {b"d/%02d.so" % n: elf_file(filler=os.urandom(200_000)) for n in range(12)}
+    apart = {b"apart/%02d.so" % n: elf_file(filler=os.urandom(200_000)) for n in range(4)}
+    bodies = {**modules, **apart, b"d/data": os.urandom(200_000)}
+    made = site.root(
+        tree(
+            directory(b""),
+            directory(b"apart"),
+            directory(b"d"),
+            *(file(path, body) for path, body in bodies.items()),
+        )
+    )
+
+    def kept(path: bytes) -> bool:
+        name = sha256(bodies[path]).hex()
+        return (site.cache / "contents" / name[:2] / name).exists()
+
+    def another(root: Path, path: bytes) -> bool:
+        assert (root / os.fsdecode(path)).read_bytes() == bodies[path]
+        return all(kept(each) for each in modules)
+
+    with site.daemon(), site.client() as client:
+        root = Path(client.attach("one", made.text).directory)
+        left = iter(sorted(modules))
+        wait_until(lambda: another(root, next(left, b"d/00.so")), "the whole directory")
+        assert (root / "apart/00.so").read_bytes() == bodies[b"apart/00.so"]
+        assert not kept(b"apart/03.so")
+        assert not kept(b"d/data")
+        trace = client.trace(made.id)
+    asked = {event.name for event in trace.events if event.what == "read"}
+    assert len(asked) < len(modules), "most files came without being asked for"

@@ -137,7 +137,7 @@ class Objects:
 
     def prefetch(self, root: RootContents, digest: bytes) -> None:
         """Start to fetch an object that nobody waits for, unless enough are on their way."""
-        known = digest in self._ahead or self._has(digest)
+        known = digest in self._ahead or self.has(digest)
         if not known and len(self._ahead) < MAX_PREFETCHES:
             self._ahead.add(digest)
             self._nursery.start_soon(self._prefetch, root, digest)
@@ -173,7 +173,8 @@ class Objects:
             self._writer.offer(Arrival(root, digest, data))
         return data
 
-    def _has(self, digest: bytes) -> bool:
+    def has(self, digest: bytes) -> bool:
+        """Whether an object is in memory; nobody needs it for that."""
         return digest in self._memory or self._writer.waiting(digest) is not None
 
     def _peek(self, digest: bytes) -> bytes | None:

@@ -15,6 +15,7 @@ from thinfs.cache import metrics as cache_metrics
 from thinfs.control.values import Status, WorkerStatus
 from thinfs.daemon.belonging import belonging, paths_of
 from thinfs.daemon.metrics import MountCollector
+from thinfs.daemon.neighbours import Neighbours
 from thinfs.daemon.node import contents_of
 from thinfs.daemon.programs import Programs
 from thinfs.errors import MissingError
@@ -23,8 +24,10 @@ from thinfs.fetch import metrics as fetch_metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catalog.model import Content
     from catalog.reader import CatalogReader
     from thinfs.cache.prefetch import Stage
+    from thinfs.cache.root import RootContents
     from thinfs.control.values import Root, Trace
     from thinfs.daemon.link import Link
     from thinfs.daemon.modes import Choice
@@ -149,7 +152,8 @@ class Shelf:
     ) -> None:
         self._ahead = ahead
         self._programs = Programs(node.contents)
-        node.contents.begun = self._programs.begun
+        self._neighbours = Neighbours(node.contents)
+        node.contents.begun = self._begun
         self._node = node
         self._filesystem = filesystem
         self._forest = forest
@@ -164,7 +168,12 @@ class Shelf:
         self._node.contents.join(root.id, contents)
         self._node.contents.prefetches.begin(root.id, contents, self._ahead(root))
         self._programs.attach(root.id, contents)
+        self._neighbours.attach(root.id, contents)
         root.contents.then(partial(self._plant, slot, root))
+
+    def _begun(self, root: RootContents, content: Content, head: bytes) -> None:
+        self._programs.begun(root, content, head)
+        self._neighbours.begun(root, content, head)
 
     def _plant(self, slot: int, root: OpenRoot, catalog: CatalogReader) -> None:
         if id(root) not in self._shown:  # the catalog came in the moment of hiding
@@ -176,6 +185,7 @@ class Shelf:
         """Serve them no longer."""
         self._shown.discard(id(root))
         self._programs.detach(contents_of(root))
+        self._neighbours.detach(contents_of(root))
         self._node.contents.leave(root.id)
         self._names.detach(root.id)
         self._filesystem.reopen_contents()

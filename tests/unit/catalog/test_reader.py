@@ -118,6 +118,36 @@ def test_every_content_is_found_by_its_digest(reader: CatalogReader) -> None:
         reader.content(2501)
 
 
+def test_files_are_listed_by_the_bytes_in_their_names(tmp_path: Path) -> None:
+    names = [b"a/libx.so.1", b"a/m.so", b"a/n.so", b"b/m.so", b"b/other"]
+    entries = [directory(b""), directory(b"a"), directory(b"b")]
+    write_layer(
+        tmp_path / "catalog",
+        [*entries, *(file(name, b"body of " + name) for name in names), file(b"b/empty.so", b"")],
+        kind=TreeKind.ROOT,
+    )
+    with CatalogReader.open(tmp_path / "catalog") as reader:
+
+        def number(path: bytes) -> int:
+            node = reader.resolve(path)
+            assert node is not None
+            return node.content_id
+
+        def place(path: bytes) -> int:
+            node = reader.resolve(path)
+            assert node is not None
+            return node.ino
+
+        assert list(reader.contents_by_directory(b".so")) == [
+            (place(b"a"), number(b"a/m.so")),
+            (place(b"a"), number(b"a/n.so")),
+            (place(b"b"), number(b"b/m.so")),
+        ]
+        found = {(name, node.content_id) for name, node in reader.names_with(b".so")}
+        assert (b"libx.so.1", number(b"a/libx.so.1")) in found
+        assert len(found) == 5
+
+
 def test_digests_are_listed_from_any_one_on(reader: CatalogReader) -> None:
     digests = [content.digest for _, content in reader.contents()]
     assert reader.digests_from(bytes(32), 3) == digests[:3]
