@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import zstandard
+
+from catalog.reader import CatalogReader
 from tests.support.converted import files_of, recipe_of
 from thinfs.repository.check import check
 from thinfs.repository.collect import Collected, Terms, collect
+from thinfs.store.layout import catalog_path, raw_digest
 from thinfs.store.local import LocalRepository
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from thinfs.repository.problems import Checked, Mending
 
 DAY_S = 86400.0
@@ -39,6 +46,17 @@ def collected(
     """Collect, in this process."""
     terms = Terms(grace_s=grace_s, wait_s=30, now_s=now_s, dry_run=dry_run)
     return collect(LocalRepository.open(repository), terms, Quiet())
+
+
+@contextmanager
+def catalog_of(repository: Path, digest: str) -> Iterator[CatalogReader]:
+    """An open catalog of a repository."""
+    packed = (repository / catalog_path(raw_digest(digest))).read_bytes()
+    with TemporaryDirectory(prefix="thinfs-test-") as work:
+        file = Path(work) / "catalog"
+        file.write_bytes(zstandard.ZstdDecompressor().decompressobj().decompress(packed))
+        with CatalogReader.open(file) as reader:
+            yield reader
 
 
 def names_in(repository: Path) -> list[str]:
