@@ -130,7 +130,7 @@ def test_requests_at_once_have_connections_of_their_own(folder: Path) -> None:
     with serving(folder, "w", "a") as (connections, server):
         answers = []
         threads = [
-            threading.Thread(target=lambda: answers.append(connections.ask("POST", "/", b"{}")))
+            threading.Thread(target=lambda: answers.append(connections.ask("GET", "/")))
             for _ in range(2)
         ]
         for thread in threads:
