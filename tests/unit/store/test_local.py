@@ -6,10 +6,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from thinfs.errors import FormatError, MissingError, StoreError
-from thinfs.store.layout import catalog_path, layer_path, metadata_path, object_path
+from thinfs.store.boot import BootContent, BootRecord
+from thinfs.store.layout import boot_path, catalog_path, layer_path, metadata_path, object_path
 from thinfs.store.local import LocalRepository
 from thinfs.store.records import LayerRecord, PublishedFile, RootRecord
 
@@ -124,6 +126,23 @@ def test_a_root_is_here_only_with_catalog_and_metadata(tmp_path: Path) -> None:
     assert not repository.has_root(record)
     file.unlink()
     assert not repository.has_root(record)
+
+
+def test_a_root_whose_boot_record_is_gone_is_not_here(tmp_path: Path) -> None:
+    repository = LocalRepository.open_or_create(tmp_path)
+    empty = BootRecord(1, BootContent("a" * 64, 1, ()), ())
+    with repository.converting() as work:
+        (work / "c").write_bytes(b"catalog")
+        catalog = repository.publish_catalog(work / "c", work)
+        boot = repository.publish_boot(empty, work)
+        assert [path.name for path in work.iterdir()] == ["c"]
+    chain = "sha256:" + "3" * 64
+    record = RootRecord(chain_id=chain, catalog=catalog, content_bytes=1, stored_bytes=1)
+    assert repository.has_root(record)
+    booting = msgspec.structs.replace(record, boot=boot)
+    assert repository.has_root(booting)
+    (tmp_path / boot_path(bytes.fromhex(boot.digest[7:]))).unlink()
+    assert not repository.has_root(booting)
 
 
 def test_records_come_back_and_damaged_ones_count_as_missing(tmp_path: Path) -> None:
