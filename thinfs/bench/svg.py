@@ -114,6 +114,21 @@ def shortened(words: str, width: float) -> str:
     return f"{words[:head]}…{words[len(words) - (most - 1 - head) :]}"
 
 
+def shortened_path(path: str, width: float) -> str:
+    """The end of a path, by whole names; of a last name that is too wide, no middle."""
+    most = max(int(width / CHAR_PX), 5)
+    if len(path) <= most:
+        return path
+    names = path.split("/")
+    kept = names.pop()
+    if len(kept) + 2 > most:
+        tail = (most - 3) // 3
+        return f"…/{kept[: most - 3 - tail]}…{kept[len(kept) - tail :]}"
+    while names and len(names[-1]) + 1 + len(kept) + 2 <= most:
+        kept = f"{names.pop()}/{kept}"
+    return f"…/{kept}"
+
+
 def polyline(points: Iterable[tuple[float, float]], class_: str, **attributes: str) -> str:
     """A line through points."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from thinfs.bench.svg import Scale, bar, element, packed, polyline, shortened, text, ticks
+from thinfs.bench.svg import Scale, bar, element, packed, polyline, shortened_path, text, ticks
 from thinfs.bench.text import duration, size
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from thinfs.bench.values import Bar, Link, Start
 
 WIDTH: Final = 1180
-GUTTER: Final = 350
+GUTTER: Final = 390
 FIGURES: Final = 92
 """Of the gutter, what figures beside the labels take."""
 
@@ -38,6 +38,9 @@ LANES: Final = {
     "fetch": "fetched on demand",
 }
 """Lanes in their order from above, and what they are."""
+
+MOMENTS: Final = frozenset({"open", "read"})
+"""Lanes of so many so short bars that only where they are matters: they get one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,8 @@ class _Drawing:
         told = f"{len(bars)}" + (f", {size(total)}" if total else "")
         self._label(LANES[lane], told)
         placed = [self._across(each.at_s, each.at_s + each.seconds) for each in bars]
-        rows = packed([(x, x + width) for x, width in placed], 1.0)
+        spans = [(x, x + width) for x, width in placed]
+        rows = [0] * len(bars) if lane in MOMENTS else packed(spans, 1.0)
         for each, (x, width), row in zip(bars, placed, rows, strict=True):
             y = self._y + 2 + min(row, MAX_LANE_ROWS - 1) * (LANE_BAR + 1)
             self._parts.append(bar((x, y, width, LANE_BAR), f"lane {lane}", _told(each)))
@@ -210,7 +214,7 @@ class _Drawing:
             element(
                 "g",
                 element("title", _escaped(path)),
-                text(GUTTER - FIGURES, self._y + 11, shortened(path, room), "path", "end"),
+                text(GUTTER - FIGURES, self._y + 11, shortened_path(path, room), "path", "end"),
                 text(GUTTER - 10, self._y + 11, seconds, "figure", "end"),
             )
         )

@@ -15,15 +15,17 @@ from thinfs.bench import baseline, junit, markdown, measure, page, results
 from thinfs.bench.contestants import Wanted, lineup
 from thinfs.bench.measure import DEFAULT_RUNS, DEFAULT_SCRATCH, DEFAULT_TIMEOUT_S, Plan
 from thinfs.bench.scratch import scratch
-from thinfs.bench.values import Ready, parse_link
+from thinfs.bench.values import parse_link
 from thinfs.cli.bench_tables import tables
+from thinfs.cli.ready import ready_options
+from thinfs.cli.text import printable
 from thinfs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thinfs.bench.baseline import Change
-    from thinfs.bench.values import Report
+    from thinfs.bench.values import Ready, Report
     from thinfs.config import Config
 
 REGRESSED = 8
@@ -50,11 +52,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command(epilog=_EXAMPLES)
 @click.argument("image")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--ready-line", metavar="REGEX", help="Ready when a line of its output matches.")
-@click.option(
-    "--ready-http", metavar="URL", help="Ready when this answers with a status below 400."
-)
-@click.option("--ready-tcp", metavar="PORT", help="Ready when this port accepts connections.")
+@ready_options
 @click.option("--link", metavar="RATE,RTT", help="The line to the outside, such as 1gbit,1ms.")
 @click.option(
     "--runs", type=click.IntRange(1, 100), default=DEFAULT_RUNS, show_default=True, help="Starts."
@@ -112,9 +110,7 @@ def command(
     *,
     image: str,
     arguments: tuple[str, ...],
-    ready_line: str | None,
-    ready_http: str | None,
-    ready_tcp: str | None,
+    ready: Ready,
     link: str | None,
     runs: int,
     warm: bool,
@@ -141,7 +137,6 @@ def command(
 
     Needs root, containerd, ctr and runc.
     """
-    ready = _ready(ready_line, ready_http, ready_tcp)
     shaped = parse_link(link) if link else None
     if alone and against:
         raise UsageError("--alone and --against exclude each other")
@@ -194,21 +189,6 @@ def _with_hosts(config: Config, hosts_dir: Path | None) -> Config:
     return replace(config, registry=registry)
 
 
-def _ready(line: str | None, http: str | None, tcp: str | None) -> Ready:
-    given = [
-        each
-        for each in (
-            line is not None and Ready("line", line or ""),
-            http is not None and Ready("http", http or ""),
-            tcp is not None and Ready("tcp", tcp or ""),
-        )
-        if each
-    ]
-    if len(given) > 1:
-        raise UsageError("--ready-line, --ready-http and --ready-tcp exclude each other")
-    return given[0] if given else Ready()
-
-
 def _named(option: str, values: Sequence[str]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     for name, _, value in pairs:
@@ -226,11 +206,16 @@ def _show(report: Report, changes: Sequence[Change]) -> None:
     console = Console(highlight=False, width=max(console.width, TABLE_COLUMNS))
     what = " ".join([report.image, shlex.join(report.command)]).strip()
     line = report.link.text if report.link else "unshaped"
-    console.print(f"{what}, link {line}, {len(report.series[0].cold)} starts each", markup=False)
+    starts = len(report.series[0].cold)
+    _line(console, f"{what}, link {line}, {starts} cold {'start' if starts == 1 else 'starts'}")
     for table in tables(report):
         console.print(table)
     for change in changes:
         mark = "worse: " if change.regressed else ""
-        console.print(f"{mark}{change.text}", markup=False)
+        _line(console, f"{mark}{change.text}")
     for note in report.notes:
-        console.print(note, markup=False)
+        _line(console, note)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(printable(text), markup=False, soft_wrap=True)

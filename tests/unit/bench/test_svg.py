@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinfs.bench.svg import Scale, element, packed, shortened, text, ticks
+from thinfs.bench.svg import Scale, element, packed, shortened, shortened_path, text, ticks
 
 SPANS = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), max_size=60).map(
     lambda pairs: sorted((begin, begin + length) for begin, length in pairs)
@@ -48,6 +48,24 @@ def test_shortened_words_fit_and_keep_their_ends(words: str, width: int) -> None
     found = shortened(words, width)
     assert len(found) <= max(len(words) and width / 7, 5)
     assert found == words or ("…" in found and found.endswith(words[-2:]))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("etc/passwd", "etc/passwd"),
+        ("usr/lib/python3.11/urllib/__pycache__/__init__.pyc", "…/urllib/__pycache__/__init__.pyc"),
+        ("usr/lib/numpy/_multiarray_umath.cpython-311-x86_64-linux-gnu.so",
+         "…/_multiarray_umath.cpython-…linux-gnu.so"),
+    ],
+)  # fmt: skip
+def test_a_shortened_path_keeps_its_last_names(path: str, expected: str) -> None:
+    assert shortened_path(path, 290) == expected
+
+
+@given(st.text("ab/.", max_size=120), st.integers(20, 400))
+def test_a_shortened_path_fits(path: str, width: int) -> None:
+    assert len(shortened_path(path, width)) <= max(width // 7, 5)
 
 
 @pytest.mark.parametrize("words", ["<script>", 'a "b" & c', "</text>"])
