@@ -41,8 +41,10 @@ class Ticket:
 class Gate:
     """Slots for downloads.
 
-    Less urgent downloads leave slots free for readers who may come: profiles and read-ahead take
-    at most three quarters of them, background at most half.
+    Less urgent downloads leave slots free for readers who may come: profiles go on while at most
+    three eighths of them are busy, read-ahead a quarter, background an eighth. So few fill the
+    link already, and what a reader waits for has to share it with them: figures are in
+    docs/decisions/0005-libcurl.md.
 
     Invariant, true at every checkpoint: nobody waits who may start.
     """
@@ -50,9 +52,9 @@ class Gate:
     def __init__(self, slots: int) -> None:
         self._limits = {
             Priority.DEMAND: slots,
-            Priority.PROFILE: max(1, slots * 3 // 4),
-            Priority.READ_AHEAD: max(1, slots * 3 // 4),
-            Priority.BACKGROUND: max(1, slots // 2),
+            Priority.PROFILE: max(1, slots * 3 // 8),
+            Priority.READ_AHEAD: max(1, slots // 4),
+            Priority.BACKGROUND: max(1, slots // 8),
         }
         self._busy = 0
         self._order = itertools.count()

@@ -47,8 +47,8 @@ async def test_less_urgent_downloads_leave_slots_free() -> None:
             await trio.testing.wait_all_tasks_blocked()
             return gate.busy
 
-        assert await fill(Priority.BACKGROUND) == 4
-        assert await fill(Priority.READ_AHEAD) == 6
+        assert await fill(Priority.BACKGROUND) == 1
+        assert await fill(Priority.READ_AHEAD) == 2
         assert await fill(Priority.DEMAND) == 8
         nursery.cancel_scope.cancel()
     assert gate.busy == 0
