@@ -135,6 +135,8 @@ def _store_touched(
 
 def _find(profile: Profile, catalog: CatalogReader) -> Sequence[Touch]:
     touches = find_touched(profile, catalog)
+    if profile.touched and not touches.found:
+        log.warning("nothing of the boot profile of %s is in this image", profile.origin)
     log.info(
         "boot profile of %s: %d contents, of which %d have changed; %d more are gone",
         profile.origin,

@@ -42,9 +42,13 @@ class ProfileShelf:
     def put(self, chain_id: str, profile: Profile) -> None:
         """Make a profile that of a chain of layers, which need not be the one it is from.
 
+        A file that holds it already stays as old as it is.
+
         Raises:
             StoreError: the disk refused.
         """
+        if self.get(chain_id) == profile:
+            return
         file = self._repository / profile_path(raw_digest(chain_id))
         try:
             file.parent.mkdir(exist_ok=True)

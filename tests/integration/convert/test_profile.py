@@ -259,6 +259,17 @@ def test_a_file_that_is_no_profile_is_refused_before_anything_is_done(
     assert not (folder / "repo").exists()
 
 
+def test_a_profile_that_does_not_fit_at_all_is_said(folder: Path) -> None:
+    make_layout(folder / "in", "x", [tar_layer(SMALL)])
+    profile = write_profile(folder / "profile", [Touched("0" * 64, "opt/other")])
+    command = ("convert", "--no-containerd", "--repo", folder / "repo", f"oci:{folder}/in:x")
+    done = thinfs(*command, "--profile", profile)
+    assert "nothing of the boot profile of x is in this image" in done.stderr
+    boot = boot_of(folder / "repo")
+    assert boot.contents == ()
+    booted(folder / "repo", boot, boot.metadata)
+
+
 def test_a_damaged_profile_in_the_repository_is_gone_on_without(folder: Path) -> None:
     started(folder)
     [file] = (folder / "repo" / "profiles").iterdir()

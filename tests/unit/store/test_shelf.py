@@ -49,6 +49,13 @@ def test_the_newest_profile_of_a_name_is_found_whatever_its_image_was(tmp_path: 
     assert ProfileShelf(tmp_path).newest_of("docker.io/library/redis") is None
 
 
+def test_a_profile_that_is_used_again_is_no_newer(tmp_path: Path) -> None:
+    old = put(tmp_path, CHAINS[0], f"{REDIS}@sha256:1", at_s=1)
+    newest = put(tmp_path, CHAINS[1], f"{REDIS}@sha256:2", at_s=3)
+    ProfileShelf(tmp_path).put(CHAINS[0], old)
+    assert ProfileShelf(tmp_path).newest_of(REDIS) == newest
+
+
 def test_a_damaged_profile_counts_as_not_there_and_is_said(
     tmp_path: Path, expect_log: Callable[[str], None]
 ) -> None:
