@@ -115,18 +115,15 @@ def shortened(words: str, width: float) -> str:
 
 
 def shortened_path(path: str, width: float) -> str:
-    """The end of a path, by whole names; of a last name that is too wide, no middle."""
+    """The end of a path; of a last name that is too wide itself, no middle."""
     most = max(int(width / CHAR_PX), 5)
     if len(path) <= most:
         return path
-    names = path.split("/")
-    kept = names.pop()
-    if len(kept) + 2 > most:
-        tail = (most - 3) // 3
-        return f"…/{kept[: most - 3 - tail]}…{kept[len(kept) - tail :]}"
-    while names and len(names[-1]) + 1 + len(kept) + 2 <= most:
-        kept = f"{names.pop()}/{kept}"
-    return f"…/{kept}"
+    name = path.rpartition("/")[2]
+    if len(name) + 2 <= most:
+        return f"…{path[len(path) - most + 1 :]}"
+    tail = (most - 3) // 3
+    return f"…/{name[: most - 3 - tail]}…{name[len(name) - tail :]}"
 
 
 def polyline(points: Iterable[tuple[float, float]], class_: str, **attributes: str) -> str:

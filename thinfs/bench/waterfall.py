@@ -141,11 +141,8 @@ class _Drawing:
         if link:
             y = height(link.bits_per_s / 8)
             self._parts.append(_line(GUTTER, y, WIDTH - RIGHT, y, "limit"))
-            told = f"{link.text}: {size(link.bits_per_s / 8)}/s"
-            self._parts.append(text(WIDTH - RIGHT - 4, y + 11, told, "axis", "end"))
-        else:
-            told = f"at most {size(highest)}/s"
-            self._parts.append(text(WIDTH - RIGHT - 4, self._y + 11, told, "axis", "end"))
+        told = f"line: {size(link.bits_per_s / 8)}/s" if link else f"most: {size(highest)}/s"
+        self._parts.append(text(GUTTER - 10, self._y + 26, told, "figure", "end"))
         self._parts.append(_line(GUTTER, bottom, WIDTH - RIGHT, bottom, "base"))
         self._y = bottom + 8
 

@@ -54,12 +54,13 @@ def test_shortened_words_fit_and_keep_their_ends(words: str, width: int) -> None
     ("path", "expected"),
     [
         ("etc/passwd", "etc/passwd"),
-        ("usr/lib/python3.11/urllib/__pycache__/__init__.pyc", "…/urllib/__pycache__/__init__.pyc"),
+        ("usr/lib/python3.11/urllib/__pycache__/__init__.pyc",
+         "…thon3.11/urllib/__pycache__/__init__.pyc"),
         ("usr/lib/numpy/_multiarray_umath.cpython-311-x86_64-linux-gnu.so",
          "…/_multiarray_umath.cpython-…linux-gnu.so"),
     ],
 )  # fmt: skip
-def test_a_shortened_path_keeps_its_last_names(path: str, expected: str) -> None:
+def test_a_shortened_path_keeps_its_end(path: str, expected: str) -> None:
     assert shortened_path(path, 290) == expected
 
 
