@@ -133,5 +133,7 @@ class Pace:
 
 def without_password(proxy: str | None) -> str:
     """A proxy's address as it may appear in logs."""
-    scheme, separator, rest = (proxy or "").rpartition("://")
+    scheme, separator, rest = (proxy or "").partition("://")
+    if not separator:
+        scheme, rest = "", scheme
     return scheme + separator + rest.rpartition("@")[2]

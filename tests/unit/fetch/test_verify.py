@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import resource
+import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
 
 from tests.support.reading import flipped, patterned, sha256
 from thinfs.errors import FormatError, IntegrityError
-from thinfs.fetch.verify import decompress, stored_bound, verified
+from thinfs.fetch.verify import Expected, decompress, stored_bound, verified, verified_file
 from thinfs.store.layout import MAX_OBJECT_BYTES, MAX_STORED_OBJECT_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DATA = patterned(70_000)
 
@@ -91,3 +96,60 @@ def test_no_flipped_bit_of_a_frame_gives_other_bytes() -> None:
 def test_bytes_that_do_not_compress_stay_within_the_bound(size: int) -> None:
     assert len(frame(patterned(size))) <= stored_bound(size)
     assert len(frame(patterned(size))) <= MAX_STORED_OBJECT_BYTES
+
+
+# Into files
+
+
+def into_file(stored: bytes, folder: Path, expected: Expected) -> bytes:
+    with tempfile.TemporaryFile(dir=folder) as held:
+        held.write(stored)
+        verified_file(held, folder / "out", expected)
+    return (folder / "out").read_bytes()
+
+
+@pytest.mark.parametrize("size", [1, 70_000, (1 << 20) + 1, 3 << 20])
+def test_a_file_is_written_as_a_whole(tmp_path: Path, size: int) -> None:
+    data = patterned(1000) * (size // 1000) + patterned(size % 1000)
+    expected = Expected(sha256(data), len(data), "catalog ab", "http://s")
+    assert into_file(frame(data), tmp_path, expected) == data
+
+
+BAD_FRAMES = {
+    "other bytes": frame(flipped(DATA)),
+    "cut off": frame(DATA)[:-10],
+    "another size": frame(DATA + b"x"),
+    "no size": zstandard.ZstdCompressor(write_content_size=False).compress(DATA),
+    "no frame": b"not zstd at all",
+    "nothing": b"",
+    "a bomb": frame(bytes(1 << 28)),
+}
+
+
+@pytest.mark.parametrize("stored", BAD_FRAMES.values(), ids=BAD_FRAMES.keys())
+def test_what_is_no_such_file_is_refused_with_name_and_source(
+    tmp_path: Path, stored: bytes
+) -> None:
+    expected = Expected(sha256(DATA), len(DATA), "catalog ab", "http://s")
+    with pytest.raises(IntegrityError, match=r"^catalog ab from http://s is damaged: "):
+        into_file(stored, tmp_path, expected)
+
+
+@pytest.mark.parametrize(("exponent", "taken"), [(17, True), (20, False)])
+def test_a_frame_whose_window_is_larger_than_any_of_ours_is_refused(
+    tmp_path: Path, exponent: int, taken: bool
+) -> None:
+    data = b"a" * (3 << 20)
+    magic, descriptor, window = b"\x28\xb5\x2f\xfd", b"\x80", bytes([exponent << 3])
+    blocks = [
+        ((128 << 10) << 3 | 1 << 1 | (number == 23)).to_bytes(3, "little") + b"a"
+        for number in range(24)
+    ]  # run length encoded, 128 KiB each
+    wide = magic + descriptor + window + len(data).to_bytes(4, "little") + b"".join(blocks)
+    assert zstandard.get_frame_parameters(wide).window_size == 1 << (10 + exponent)
+    expected = Expected(sha256(data), len(data), "catalog ab", "http://s")
+    if taken:
+        assert into_file(wide, tmp_path, expected) == data
+    else:
+        with pytest.raises(IntegrityError, match="is damaged"):
+            into_file(wide, tmp_path, expected)
