@@ -45,7 +45,7 @@ class _Objects:
 
     def add(self, data: bytes) -> int:
         digest = hashlib.sha256(data).digest()
-        stored, _ = self._local.put_object(digest, zstandard.compress(data), self._work)
+        stored, _ = self._local.put_object(digest, zstandard.compress(data, 1), self._work)
         self.listed.append(BootObject(digest.hex(), len(data), stored))
         return len(self.listed) - 1
 
@@ -57,6 +57,7 @@ def with_boot(
     *,
     in_pieces: bool = True,
     hot_pieces: int = 0,
+    piece_bytes: int = PIECE_BYTES,
 ) -> MadeRoot:
     """Publish a root's metadata image and a boot record, and name both in its recipe.
 
@@ -66,6 +67,7 @@ def with_boot(
         touched: bodies of the files that its start touches, put into one object.
         in_pieces: whether the metadata image is to be read in pieces, however small it is.
         hot_pieces: how many of its first pieces a start needs.
+        piece_bytes: bytes of a piece.
     """
     assert made.recipe.thinfs is not None
     root = made.recipe.thinfs.root
@@ -74,7 +76,9 @@ def with_boot(
         image = _image(repository, raw_digest(root.catalog.digest), work)
         metadata = _named(local.publish_metadata(image, work))
         objects = _Objects(local, work)
-        record = _record(image.read_bytes(), touched, objects, hot_pieces)
+        whole = image.read_bytes()
+        pieces = [whole[at : at + piece_bytes] for at in range(0, len(whole), piece_bytes)]
+        record = _record(pieces, touched, objects, hot_pieces)
         boot = _named(local.publish_boot(record, work))
     if in_pieces:
         metadata = with_fields(metadata, stored_size=SMALL_BYTES + 1)
@@ -93,18 +97,14 @@ def _image(repository: Path, catalog: bytes, work: Path) -> Path:
 
 
 def _record(
-    image: bytes, touched: Sequence[bytes], objects: _Objects, hot_pieces: int
+    pieces: Sequence[bytes], touched: Sequence[bytes], objects: _Objects, hot_pieces: int
 ) -> BootRecord:
-    starts = range(0, len(image), PIECE_BYTES)
-    pieces = [image[start : start + PIECE_BYTES] for start in starts]
-    metadata = BootContent(
-        hashlib.sha256(image).hexdigest(),
-        len(image),
-        tuple(
-            BootExtent(start, len(piece), objects.add(piece), 0)
-            for start, piece in zip(starts, pieces, strict=True)
-        ),
-    )
+    extents, at = [], 0
+    for piece in pieces:
+        extents.append(BootExtent(at, len(piece), objects.add(piece), 0))
+        at += len(piece)
+    digest = hashlib.sha256(b"".join(pieces)).hexdigest()
+    metadata = BootContent(digest, at, tuple(extents))
     order = list(range(hot_pieces))
     contents: list[BootContent] = []
     if touched:

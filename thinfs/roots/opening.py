@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 ID_DIGITS: Final = 16
 """Hex digits of a catalog's digest that name its root in paths."""
 
+REST_S: Final = 1.0
+"""How long a catalog that nobody waits for lets a start have link and processor for itself."""
+
 BOOT_WITHIN_S: Final = 2.0
 """Longest wait for the boot record of a root whose catalog is here."""
 
@@ -345,6 +348,9 @@ class RootOpener:
         # Without a profile nothing is known but the metadata: the first file waits for it.
         soon = Priority.BACKGROUND if root.contents.boot.names_contents else Priority.DEMAND
         catalog = _extension(root.recipe).root.catalog
+        if soon is Priority.BACKGROUND:
+            with trio.move_on_after(REST_S):
+                await root.contents.wanted.wait()
         try:
             async with self._hurried(root):
                 path = await self._fetched(catalog, root.sources, soon)

@@ -18,7 +18,7 @@ from thinfs.config import RepositoryConfig, SourcesConfig
 from thinfs.errors import FormatError, StoreError, TransportError
 from thinfs.fetch.gate import Priority
 from thinfs.fetch.verify import decompress
-from thinfs.roots.opening import OpenRoot, RootOpener, SourcePool
+from thinfs.roots.opening import REST_S, OpenRoot, RootOpener, SourcePool
 from thinfs.store.layout import boot_path, catalog_path
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_root_is_open_when_its_boot_record_is_here(node: Node) -> None:
+async def test_a_root_is_open_when_its_boot_record_is_here(
+    node: Node, autojump_clock: trio.testing.MockClock
+) -> None:
     node.catalogs.gate = trio.Event()
     root = await node.open(node.made().recipe)
     known = root.contents
@@ -130,7 +132,8 @@ async def test_a_root_is_open_when_its_boot_record_is_here(node: Node) -> None:
     assert known.size(sha256(HOT)) == len(HOT)
     assert known.size(sha256(COLD)) is None
     assert known.content(known.number(sha256(HOT)) or 0).size == len(HOT)
-    await trio.testing.wait_all_tasks_blocked()
+    assert node.catalogs.asked == []
+    await trio.sleep(2 * REST_S)
     assert node.catalogs.asked == [Priority.BACKGROUND]
     node.catalogs.gate.set()
     catalog = await known.catalog()
