@@ -71,8 +71,8 @@ def command(
     containers start from it without any network. As with any image archive, names are
     believed: the digests that are printed say what they stand for.
     """
-    repository = LocalRepository.open_or_create(directory(config, repo))
     with _opened(file) as stream, Transfer(quiet=as_json) as progress:
+        repository = LocalRepository.open_or_create(directory(config, repo))
         done = load(repository, stream, int(time.time()), progress)
     if containerd or (containerd is None and containerd_is_there(containerd_address)):
         for image in done.images:

@@ -156,12 +156,12 @@ class _Checker:
 
     def _recipe(self, recipe: Recipe, owner: str) -> None:
         converters = FOR_CONVERTERS.format(owner)
-        for layer in recipe.layers:
-            self._layer(layer_path(bytes.fromhex(layer.digest)), converters)
         if recipe.thinfs is not None:
             root = recipe.thinfs.root
-            self._root(root_path(raw_digest(root.chain_id)), converters)
             self._tree(root.catalog, root.metadata, root.boot, owner)
+            self._root(root_path(raw_digest(root.chain_id)), converters)
+        for layer in recipe.layers:
+            self._layer(layer_path(bytes.fromhex(layer.digest)), converters)
 
     # -- records: without one a converter works anew; a wrong one misleads it
 

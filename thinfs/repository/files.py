@@ -42,6 +42,9 @@ MAX_FRAME_CONTENT: Final = {
 
 _COPY_BYTES: Final = 1 << 20
 _HEADER_BYTES: Final = 18  # largest zstd frame header (RFC 8878, section 3.1.1)
+_BLOCK_HEADER_BYTES: Final = 3
+_RLE_BLOCK: Final = 1
+_CHECKSUM_BYTES: Final = 4
 _NAME: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -107,6 +110,7 @@ def unpack(file: Path, size: int, digest: bytes, target: IO[bytes] | None = None
     given = 0
     try:
         with file.open("rb") as packed:
+            is_whole = _is_one_frame(packed)
             for block in zstandard.ZstdDecompressor().read_to_iter(packed, _COPY_BYTES):
                 given += len(block)
                 if given > size:
@@ -120,7 +124,7 @@ def unpack(file: Path, size: int, digest: bytes, target: IO[bytes] | None = None
         raise StoreError(f"{file}: {error.strerror}") from error
     except zstandard.ZstdError as error:
         raise IntegrityError(f"{file} is damaged: {error}") from error
-    if given != size or found.digest() != digest:
+    if not is_whole or given != size or found.digest() != digest:
         raise IntegrityError(f"{file} is damaged: it does not hold what its name says")
 
 
@@ -145,6 +149,27 @@ def content_size(file: Path, folder: str) -> int:
     if not 0 <= size <= MAX_FRAME_CONTENT[folder]:
         raise IntegrityError(f"{file} is damaged: it promises {size} bytes")
     return size
+
+
+def _is_one_frame(packed: IO[bytes]) -> bool:
+    """Whether a file ends where its one frame does (RFC 8878, sections 3.1.1.1 and 3.1.1.2).
+
+    A decompressor that has given all bytes does not miss a checksum that was cut off, nor mind
+    what follows. The file is back at its beginning afterwards.
+    """
+    head = packed.read(_HEADER_BYTES)
+    at = zstandard.frame_header_size(head)
+    is_last = False
+    while not is_last:
+        packed.seek(at)
+        block = int.from_bytes(packed.read(_BLOCK_HEADER_BYTES), "little")
+        is_last, kind = bool(block & 1), block >> 1 & 3
+        at += _BLOCK_HEADER_BYTES + (1 if kind == _RLE_BLOCK else block >> 3)
+        if at > os.fstat(packed.fileno()).st_size:
+            return False
+    packed.seek(0)
+    checksum = _CHECKSUM_BYTES if zstandard.get_frame_parameters(head).has_checksum else 0
+    return at + checksum == os.fstat(packed.fileno()).st_size
 
 
 def read_small(file: Path, max_bytes: int) -> bytes:

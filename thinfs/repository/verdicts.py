@@ -64,7 +64,8 @@ class Verdicts:
             is_missing = isinstance(error, MissingError)
             if is_missing and self._may_be_missing(owner):
                 return False
-            what = "missing" if is_missing else str(error)
+            told = str(error).removeprefix(f"{self._repository / path} is ")
+            what = "missing" if is_missing else told
             source = self._mending.mend(path, max_bytes, test) if self._mending else ""
             self.found.problems.append(Problem(path, what, owner, harm, source))
             return bool(source)
