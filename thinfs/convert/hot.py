@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 4 << 10
 """What the kernel reads a metadata image in."""
 
+GAP_BYTES: Final = 12 << 10
+"""Bytes between two parts that were read that are taken with them: the next start may read on."""
+
 MAX_HOT_RUNS: Final = 2048
 """Runs that the boot record lists at most; when there are more, near ones become one."""
 
@@ -48,7 +51,7 @@ def hot_runs(
     runs = [Run(*each) for each in needed]
     if profile.metadata == metadata.digest and profile.metadata_ranges:
         asked = [Run(*each) for each in profile.metadata_ranges]
-        return _in_order(joined(asked, metadata.size, unit=BLOCK_BYTES), runs)
+        return _in_order(joined(asked, metadata.size, unit=BLOCK_BYTES, gap=GAP_BYTES), runs)
     return _in_order(joined(runs, metadata.size, unit=BLOCK_BYTES), runs)
 
 
