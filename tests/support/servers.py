@@ -77,19 +77,27 @@ def documented_nginx_server(repository: Path, port: int) -> str:
 
 
 @contextlib.contextmanager
-def nginx(repository: Path, folder: Path, *, log: Path | None = None) -> Iterator[str]:
+def nginx(
+    repository: Path, folder: Path, *, log: Path | None = None, pem: Path | None = None
+) -> Iterator[str]:
     """Debian's nginx with the documented configuration: its URL.
 
     Args:
         repository: what it serves.
         folder: for its configuration and its own files.
         log: where it writes a line for each request, which the documented one does not do.
+        pem: key and certificate: TLS and HTTP/2, which the documented one leaves to its reader.
     """
     port = free_port()
     file = folder / "nginx.conf"
     server = documented_nginx_server(repository, port)
     if log is not None:
         server = server.replace("access_log off;", f"access_log {log};")
+    if pem is not None:
+        tls = (
+            f"listen 127.0.0.1:{port} ssl http2; ssl_certificate {pem}; ssl_certificate_key {pem};"
+        )
+        server = server.replace(f"listen 127.0.0.1:{port};", tls)
     file.write_text(_NGINX_MAIN.format(work=folder, server=server))
     command: list[str | Path] = [
         needs.command("nginx", "nginx-light"),
@@ -100,4 +108,4 @@ def nginx(repository: Path, folder: Path, *, log: Path | None = None) -> Iterato
     ]
     with Process(command, folder=folder, name="nginx") as process:
         process.wait_ready(lambda: accepts(port), "the port")
-        yield f"http://127.0.0.1:{port}/"
+        yield f"http://127.0.0.1:{port}/" if pem is None else f"https://127.0.0.1:{port}/"

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trustme
 
 from tests.support.faulty_http import FaultyServer
 from tests.support.http_proxy import HttpProxy, Mode
 from tests.support.reading import World, patterned, sha256
 from tests.support.servers import nginx
+from tests.support.wait import wait_until
 from thinfs.config import SourcesConfig
 from thinfs.errors import FormatError, MissingError, TransportError
 from thinfs.store.layout import object_path
@@ -246,6 +248,33 @@ async def test_a_server_that_is_not_there_is_a_transport_error(world: World) -> 
     with pytest.raises(TransportError, match=url):
         await source.get(next(iter(world.files)), 1 << 20)
     await source.aclose()
+
+
+async def test_http_2_carries_many_requests_at_once_and_some_may_leave(
+    world: World, folder: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    (folder / "work").mkdir()
+    world.write(folder / "repo")
+    log, pem = folder / "access.log", folder / "server.pem"
+    with nginx(folder / "repo", folder / "work", log=log, pem=pem) as url:
+        source = open_source(url, SourcesConfig(ca_file=str(folder / "ca.pem")))
+        async with trio.open_nursery() as nursery:
+
+            async def read(path: str) -> None:
+                assert await source.get(path, 1 << 20) == world.files[path]
+
+            for number in range(200):
+                nursery.start_soon(read, list(world.files)[number % len(world.files)])
+                if number % 20 == 0:  # some leave in the middle of the others' bytes
+                    with trio.move_on_after(0.001):
+                        await read(list(world.files)[-1])
+        await source.aclose()
+        wait_until(lambda: len(log.read_text().splitlines()) >= 200, "nginx to log all")
+    assert all(' HTTP/2.0" ' in line for line in log.read_text().splitlines())
 
 
 async def test_a_login_is_sent_to_its_server_and_kept_up_to_date(
