@@ -27,11 +27,15 @@ class Insight:
 
     Args:
         node: whose daemon serves it.
+
+    Attributes:
+        trace: what the daemon told, once :meth:`details` has been called.
     """
 
     def __init__(self, node: ThinNode) -> None:
         self._node = node
         self._opens = Opens(node.cache / "contents")
+        self.trace: Trace | None = None
 
     def __enter__(self) -> Self:
         self._opens.__enter__()
@@ -60,7 +64,7 @@ class Insight:
             bytes=self._ready.bytes - self._before.bytes,
             settled_bytes=self._settled().bytes - self._before.bytes,
         )
-        trace = self._trace()
+        trace = self.trace = self._trace()
         return known if trace is None else self._explained(known, trace, began_unix_s, ready_s)
 
     def _explained(

@@ -28,6 +28,7 @@ from thinfs.bench.observer import Observer
 from thinfs.bench.processes import LOGIN_OPTION, run
 from thinfs.bench.readiness import Watch
 from thinfs.bench.scratch import scratch
+from thinfs.bench.statistics import AGREEMENT, disagreement
 from thinfs.bench.values import Proxy, Report, Series, Start, Traffic
 from thinfs.errors import UsageError
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from thinfs.bench.nodes import Node
     from thinfs.bench.scratch import Scratch
     from thinfs.bench.values import Contestant, Link, Ready
+    from thinfs.control.values import Trace
 
 DEFAULT_RUNS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 300.0
@@ -68,6 +70,7 @@ class Plan:
             machine's loopback.
         logins: registry → ``user:password`` for ``ctr images pull``.
         notes: for the report.
+        witness: hears the daemon's trace of each cold start of thinfs.
     """
 
     image: str
@@ -83,6 +86,7 @@ class Plan:
     plain_http: tuple[str, ...] = ()
     logins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    witness: Callable[[Trace, Start], None] | None = None
 
 
 def measure(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Report:
@@ -129,6 +133,7 @@ def measure_in(place: Scratch, plan: Plan, say: Callable[[str], None] = lambda _
                 warm[contestant.name] += [second] if second else []
                 say(f"{contestant.name}: ready after {first.ready_s:.2f} s")
         notes = (*plan.notes, *_notes(network))
+    notes += _disagreements([start for starts in cold.values() for start in starts])
     return Report(
         image=plan.image,
         command=plan.command,
@@ -212,7 +217,10 @@ class _World:
             start = _times(began, pulled, ready, watch.output_at, events)
             self.containerd.end(_CONTAINER)
             traffic = observer.traffic(began, ready, before, at_ready)
-            return replace(start, traffic=traffic, details=details)
+            start = replace(start, traffic=traffic, details=details)
+            if insight and insight.trace and self.plan.witness and pull:
+                self.plan.witness(insight.trace, start)
+            return start
 
     def _watch(self, events: Events, output: Path) -> Watch:
         return Watch(self.plan.ready, self.network.namespace, output, events, _CONTAINER)
@@ -319,6 +327,13 @@ def _notes(network: Network) -> tuple[str, ...]:
     if network.cut_off:
         notes.append(f"Nothing behind this machine could be reached: {network.cut_off}.")
     return tuple(notes)
+
+
+def _disagreements(starts: Sequence[Start]) -> tuple[str, ...]:
+    worst = max((disagreement(start) for start in starts), default=0.0)
+    if worst <= AGREEMENT:
+        return ()
+    return (f"The daemon's count of bytes and the line's differ by {worst:.0%}: trust neither.",)
 
 
 def _machine() -> str:

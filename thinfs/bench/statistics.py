@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from thinfs.bench.values import Report, Series, Start
 
 
+AGREEMENT: Final = 0.03
+"""How far the daemon's count and the line's may be apart before a report says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """Several measurements of one thing.
@@ -96,6 +100,22 @@ def ratio(report: Report, series: Series, temperature: str = "cold") -> float | 
     if ready[0] is None or ready[1] is None:
         return None
     return ready[0].median / ready[1].median
+
+
+def disagreement(start: Start) -> float:
+    """The part of a start's bytes on which the daemon and the line do not agree.
+
+    Both are taken when all was quiet. The line also carries the client's own pull: what had
+    come when that returned may be its, or the daemon's. 0 where there is no daemon of ours.
+    """
+    if start.details is None:
+        return 0.0
+    traffic = start.traffic
+    bodies = traffic.settled_bytes - traffic.settled_header_bytes
+    pulled = max((each.bytes for each in traffic.samples if each.at_s <= start.pulled_s), default=0)
+    rest = bodies - start.details.settled_bytes
+    beyond = max(rest - pulled, -rest, 0)
+    return beyond / bodies if bodies else 0.0
 
 
 def starts_of(series: Series, temperature: str) -> tuple[Start, ...]:
