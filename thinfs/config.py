@@ -155,6 +155,8 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "auto": native where this machine can, which is tried at start.
         metrics: "host:port" where Prometheus may scrape; empty: only on the socket.
         read_ahead_kib: the kernel's read-ahead on the mount.
+        recording: have every content read through the daemon, whatever the cache holds, and
+            fetch nothing ahead: slow, for `thinfs profile record`.
         hang_timeout_s: a worker that is silent for so long is killed and replaced; readers wait.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
@@ -164,7 +166,8 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     state: str = msgspec.field(default_factory=lambda: str(_data_home() / "daemon"))
     root_mode: Literal["auto", "native", "tree"] = "auto"
     metrics: str = ""
-    read_ahead_kib: Positive = 4096
+    read_ahead_kib: Positive = 128
+    recording: bool = False
     hang_timeout_s: PositiveSeconds = 15.0
     log_level: str = "INFO"
 

@@ -258,12 +258,11 @@ class ContentStore:
             shared.users += 1
             self._nursery.start_soon(self._finish, shared)
         result = bytearray(length)
-        missing = [
-            part
-            for part in pieces(shared.content.extents, offset, length)
-            if not self._fill_from_here(result, shared, part)
-        ]
-        self._read_ahead(root, shared, offset + length, ahead)
+        parts = list(pieces(shared.content.extents, offset, length))
+        missing = [part for part in parts if not self._fill_from_here(result, shared, part)]
+        # A reader that keeps to what the profile knows is going to stop where that ends.
+        if not all(part.extent.object in root.ordered for part in parts):
+            self._read_ahead(root, shared, offset + length, ahead)
         if not missing:
             self.hits += 1
             return bytes(result), False

@@ -41,8 +41,10 @@ class RootContents:
         sources: in order of preference, all allowed by the configuration.
         metadata: digest of the root's metadata image if that is among the contents: it is kept
             with its like and not among the contents of files.
+        ordered: objects that the root's boot profile names, which come without being asked for.
     """
 
     reader: ContentCatalog
     sources: tuple[Source, ...]
     metadata: bytes = b""
+    ordered: frozenset[bytes] = frozenset()

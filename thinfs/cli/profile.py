@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from thinfs.cli.goals import goal_options
+from thinfs.cli.profile_record import record_command
 from thinfs.cli.repositories import Stages, json_option, opened, repo_option
 from thinfs.cli.status import size
 from thinfs.cli.text import printable
@@ -33,6 +34,7 @@ LINES: Final = 20
 _EXAMPLES = """
 \b
 Examples:
+  thinfs profile record redis:4-thin --ready-line 'Ready to accept connections'
   thinfs profile show redis:4-thin
   thinfs profile show --all redis.profile
   thinfs profile merge first.profile second.profile -o redis.profile
@@ -48,6 +50,9 @@ def command() -> None:
     in the repository beside the image, and are used when it, or another version of it, is
     converted again.
     """
+
+
+command.add_command(record_command, "record")
 
 
 @command.command(epilog=_EXAMPLES)

@@ -94,6 +94,7 @@ async def choose(
     ways: Sequence[Ability],
     *,
     inherited: bool = False,
+    recording: bool = False,
 ) -> Choice:
     """Try out what this machine can do, as far as the configuration leaves a choice.
 
@@ -106,6 +107,7 @@ async def choose(
         ways: how native roots may be served, the best one first.
         inherited: the FUSE mount was served by a worker before this one, so what stands on it
             lives, and may be served by that worker still.
+        recording: native roots are without the cache, so that every read is seen.
 
     Raises:
         StoreError: ``native`` is demanded and not possible.
@@ -126,7 +128,7 @@ async def choose(
         log.info("roots are served by FUSE alone: %s", error)
         return Choice(TREE_MODE, f"native roots are not possible here: {error}", trees)
     log.info("roots are served natively: %s", ability)
-    cached = node.cache.places.contents
+    cached = None if recording else node.cache.places.contents
     layers = NativeLayers(folder, cached, mountpoint / CONTENTS, ability, inherited)
     store = CatalogStore(node.cache, node.contents.disk, node.fetcher, Kind.METADATA, node.traces)
     in_pieces = ability.backing is Backing.FILE

@@ -16,7 +16,7 @@ from thinfs.cache.catalogs import CatalogStore
 from thinfs.cache.contents import Body, ContentStore, RootContents
 from thinfs.cache.directory import NodeCache
 from thinfs.cache.places import Kind
-from thinfs.daemon.trace import Traces
+from thinfs.daemon.trace import MAX_EVENTS, MAX_RECORDED, Traces
 from thinfs.errors import FormatError, StoreError
 from thinfs.fetch.fetcher import Fetcher
 from thinfs.fs.filesystem import Served
@@ -103,7 +103,9 @@ class Node:
 
 def contents_of(root: OpenRoot) -> RootContents:
     """What the cache needs to know of a root."""
-    return RootContents(root.contents, root.sources, root.contents.metadata)
+    boot = root.contents.boot
+    ordered = boot.ordered if boot is not None else frozenset()
+    return RootContents(root.contents, root.sources, root.contents.metadata, ordered)
 
 
 @asynccontextmanager
@@ -117,7 +119,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     try:
         async with trio.open_nursery() as nursery:
             fetcher = Fetcher(nursery, pool.mirrors(), config.sources)
-            traces = Traces()
+            traces = Traces(most=MAX_RECORDED if config.daemon.recording else MAX_EVENTS)
             contents = ContentStore(nursery, cache, fetcher, config.cache, traces)
             catalogs, boots = (
                 CatalogStore(cache, contents.disk, fetcher, kind, traces)

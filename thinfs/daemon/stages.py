@@ -45,6 +45,11 @@ def stages(root: OpenRoot, *, pieces: bool, fill: bool) -> list[Stage]:
     return found
 
 
+def nothing_ahead(root: OpenRoot) -> list[Stage]:  # noqa: ARG001 - as stages
+    """For recordings: what is read is to be what containers ask for."""
+    return []
+
+
 def _without_metadata(boot: BootContents) -> tuple[ObjectRef, ...]:
     metadata = {ref.digest for ref in boot.metadata_objects()}
     return tuple(ref for ref in boot.order if ref.digest not in metadata)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_EVENTS: Final = 20_000
 """Events that are kept of one root, some 200 bytes each; starting JupyterLab makes 6 000."""
 
+MAX_RECORDED: Final = 1_000_000
+"""The same in a recording, whose small reads make many more."""
+
 
 class _Event(NamedTuple):
     """As :class:`TraceEvent`; ``name`` is a digest, a path in the repository, or a step's."""
@@ -39,11 +42,12 @@ class _Recorder:
     origin: str
     began: float
     began_unix_s: float
+    most: int
     events: list[_Event] = field(default_factory=list)
     dropped: int = 0
 
     def add(self, event: _Event) -> None:
-        if len(self.events) < MAX_EVENTS:
+        if len(self.events) < self.most:
             self.events.append(event)
         else:
             self.dropped += 1
@@ -74,13 +78,16 @@ class Traces:
     Args:
         now: the event loop's clock, in seconds.
         unix_now: the wall clock, seconds since the epoch.
+        most: events that are kept of one root.
     """
 
     def __init__(
         self,
         now: Callable[[], float] = trio.current_time,
         unix_now: Callable[[], float] = time.time,
+        most: int = MAX_EVENTS,
     ) -> None:
+        self._most = most
         self._now = now
         self._unix_now = unix_now
         self._recorders: dict[str, _Recorder] = {}
@@ -90,7 +97,7 @@ class Traces:
     def begin(self, root_id: str, origin: str) -> None:
         """Begin a trace; one that has begun goes on."""
         if root_id not in self._recorders:
-            self._recorders[root_id] = _Recorder(origin, self._now(), self._unix_now())
+            self._recorders[root_id] = _Recorder(origin, self._now(), self._unix_now(), self._most)
 
     def step(self, root_id: str, what: str, name: str, began: float) -> None:
         """A step has ended."""

@@ -26,7 +26,7 @@ from thinfs.daemon.link import Link, inherit
 from thinfs.daemon.modes import choose, native_folder
 from thinfs.daemon.node import open_node
 from thinfs.daemon.plain import the_one_error
-from thinfs.daemon.stages import stages
+from thinfs.daemon.stages import nothing_ahead, stages
 from thinfs.errors import ThinfsError, UsageError
 from thinfs.fs import mountinfo
 from thinfs.fs.contents import ContentNames
@@ -114,9 +114,11 @@ async def _run(
                     Path(given.handover.mountpoint),
                     ways,
                     inherited=inherits,
+                    recording=config.daemon.recording,
                 )
                 ahead = partial(stages, pieces=choice.in_pieces, fill=config.cache.fill)
-                shelf = Shelf(node, filesystem, forest, names, ahead)
+                shown = nothing_ahead if config.daemon.recording else ahead
+                shelf = Shelf(node, filesystem, forest, names, shown)
                 link.tell(Prepared())
                 if await link.may_go():
                     await _Worker(config, given, link, node, choice, shelf).serve(session)

@@ -24,6 +24,7 @@ class BootContents:
 
     Attributes:
         order: objects that a start needs, as the record orders them.
+        ordered: digests of the same.
     """
 
     def __init__(self, record: BootRecord) -> None:
@@ -36,6 +37,7 @@ class BootContents:
             bytes.fromhex(content.digest): number for number, content in enumerate(self._contents)
         }
         self.order = tuple(self._objects[index] for index in dict.fromkeys(record.order))
+        self.ordered = frozenset(ref.digest for ref in self.order)
 
     @property
     def metadata(self) -> Content:

@@ -111,7 +111,7 @@ class NativeLayers:
 
     Attributes:
         folder: holds the mount points of each root.
-        cache: contents that are here.
+        cache: contents that are here; ``None``: all are read through the FUSE mount.
         fuse: contents that can be had.
         ability: what this kernel can do.
         inherited: mounts that are there stand on this very FUSE mount and are alive.
@@ -119,7 +119,7 @@ class NativeLayers:
     """
 
     folder: Path
-    cache: Path
+    cache: Path | None
     fuse: Path
     ability: Ability
     inherited: bool = False
@@ -204,7 +204,8 @@ class NativeLayers:
         mount_overlay(home / LOWER, [*options, *xino("off")], read_only=True)
 
     def _lowerdir(self, home: Path) -> str:
-        return lowerdir(home / METADATA, self.cache, self.fuse)
+        data = (self.fuse,) if self.cache is None else (self.cache, self.fuse)
+        return lowerdir(home / METADATA, *data)
 
     def _place(self, home: Path) -> Place:
         nested = self.ability.layers is Layers.NESTED
