@@ -178,4 +178,8 @@ def _worst(path: str, failures: Sequence[ThinfsError]) -> ThinfsError:
     for failure in failures:
         if not isinstance(failure, MissingError):
             return failure
-    return failures[0] if failures else MissingError(f"{path}: no repository to ask")
+    if failures:
+        return failures[0]
+    return MissingError(
+        f"{path}: no repository to ask: add one that the recipe names to allow in [sources]"
+    )
