@@ -236,7 +236,7 @@ class _Transfer:
             raise self._refused
         if self._failure is not None:
             raise self._failure
-        answer = self._said()
+        answer = self._answer or self._said()
         if self._overrun and answer.status == OK:
             raise FormatError(f"{self._get.url} is longer than {self._get.max_bytes} bytes")
         return answer
