@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Final
 from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from thinfs.cache.places import Kind
 
 log = logging.getLogger(__name__)
 
-USER_VERSION: Final = 3
+USER_VERSION: Final = 4
+WITHOUT_IMAGES: Final = 3
+"""The version that had all but the tables of ``images.sql``; it is brought up to date."""
+
 LOCK_WAIT_S: Final = 30.0
 """Longest wait for another process' transaction; each takes milliseconds."""
 
+_MAX_VALUES: Final = 500
 VICTIMS_AT_ONCE: Final = 256
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -124,6 +128,9 @@ def victims(db: sqlite3.Connection, keep: bytes) -> Iterator[tuple[str, bytes, i
     while rows := db.execute(
         "SELECT kind, digest, bytes FROM files WHERE NOT EXISTS (SELECT 1 FROM pins"
         " WHERE pins.kind = files.kind AND pins.digest = files.digest)"
+        " AND NOT EXISTS (SELECT 1 FROM image_files JOIN images ON images.id = image_files.image"
+        " WHERE images.pinned AND image_files.kind = files.kind"
+        " AND image_files.digest = files.digest)"
         " AND digest != ? ORDER BY last_use_ns, id LIMIT ?",
         (keep, VICTIMS_AT_ONCE),
     ).fetchall():
@@ -143,6 +150,36 @@ def has_file(db: sqlite3.Connection, kind: Kind, digest: bytes) -> bool:
     """Whether the file is accounted for."""
     row = db.execute("SELECT 1 FROM files WHERE kind = ? AND digest = ?", (kind, digest))
     return row.fetchone() is not None
+
+
+def files_among(
+    db: sqlite3.Connection, keys: Iterable[tuple[Kind, bytes]]
+) -> set[tuple[Kind, bytes]]:
+    """Those of many files that are accounted for."""
+    wanted = set(keys)
+    found: set[tuple[Kind, bytes]] = set()
+    for kind in {kind for kind, _ in wanted}:
+        digests = [digest for each, digest in wanted if each is kind]
+        for start in range(0, len(digests), _MAX_VALUES):
+            some = digests[start : start + _MAX_VALUES]
+            marks = ", ".join("?" * len(some))
+            rows = db.execute(
+                f"SELECT digest FROM files WHERE kind = ? AND digest IN ({marks})",  # noqa: S608 - only marks
+                [kind, *some],
+            )
+            found.update((kind, digest) for (digest,) in rows)
+    return found
+
+
+def insert_files(
+    db: sqlite3.Connection, sizes: Mapping[tuple[Kind, bytes], int], *, now_ns: int
+) -> None:
+    """Account for many files as :func:`insert_file` does for one."""
+    db.executemany(
+        "INSERT INTO files (kind, digest, bytes, last_use_ns) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        [(kind, digest, size, now_ns) for (kind, digest), size in sizes.items()],
+    )
 
 
 def insert_file(
@@ -184,7 +221,9 @@ def _prepare(path: Path, boot_id: str) -> bool:
         if version == 0:
             _create(connection, boot_id)
             return True
-        if version != USER_VERSION:
+        if version == WITHOUT_IMAGES:
+            _run_script(connection, "images.sql")
+        elif version != USER_VERSION:
             raise sqlite3.DatabaseError(f"version {version}, this thinfs knows {USER_VERSION}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
@@ -198,10 +237,19 @@ def _prepare(path: Path, boot_id: str) -> bool:
 
 
 def _create(connection: sqlite3.Connection, boot_id: str) -> None:
-    schema = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
-    connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {USER_VERSION};")
+    _run_script(connection, "schema.sql", "images.sql", commit=False)
     connection.execute("INSERT INTO about (boot_id) VALUES (?)", (boot_id,))
     connection.execute("COMMIT")
+
+
+def _run_script(connection: sqlite3.Connection, *names: str, commit: bool = True) -> None:
+    """Make tables in one transaction; the version is the present one then."""
+    folder = resources.files(__package__)
+    tables = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    end = "COMMIT;" if commit else ""
+    connection.executescript(
+        f"BEGIN IMMEDIATE;\n{tables}\nPRAGMA user_version = {USER_VERSION};\n{end}"
+    )
 
 
 def _set_aside(path: Path) -> Path:
