@@ -197,9 +197,8 @@ def adopt(cache: NodeCache, digest: bytes, made: Path, kind: Kind) -> Path:
             raise IntegrityError(f"{made} is not {kind} {digest.hex()}")
         size = os.fstat(file.fileno()).st_size
 
-    def move(draft: Path) -> None:
-        made.rename(draft)
-        draft.chmod(CONTENT_MODE)
+    def move(draft: str) -> None:
+        made.rename(draft).chmod(CONTENT_MODE)
 
     return _keep(cache, digest, kind, size, move)
 
@@ -220,7 +219,7 @@ def release_catalog(cache: NodeCache, digest: bytes, kind: Kind = Kind.CATALOG) 
 
 
 def _keep(
-    cache: NodeCache, digest: bytes, kind: Kind, size: int, write: Callable[[Path], None]
+    cache: NodeCache, digest: bytes, kind: Kind, size: int, write: Callable[[str], None]
 ) -> Path:
     key = (kind, digest)
     with store_errors(cache.places.root):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from thinfs.errors import IntegrityError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 KIB = 1 << 10
 
@@ -312,7 +312,7 @@ def test_a_failed_write_leaves_nothing_and_can_be_repeated(
 
     def fail() -> None:
         with cache.pending({key: 12 * KIB}) as drafts:
-            drafts[key].write_bytes(b"half")
+            Path(drafts[key]).write_bytes(b"half")
             raise OSError(28, "boom")
 
     with pytest.raises(OSError, match="boom"):
