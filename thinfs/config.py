@@ -154,7 +154,8 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             the mount is asked only for what is not in the cache; "tree": from the mount alone;
             "auto": native where this machine can, which is tried at start.
         metrics: "host:port" where Prometheus may scrape; empty: only on the socket.
-        read_ahead_kib: the kernel's read-ahead on the mount.
+        read_ahead_kib: the kernel's read-ahead on the mount; 0: as suits the way roots are
+            served. Boot profiles fit the value that they were recorded with.
         recording: have every content read through the daemon, whatever the cache holds, and
             fetch nothing ahead: slow, for `thinfs profile record`.
         hang_timeout_s: a worker that is silent for so long is killed and replaced; readers wait.
@@ -166,7 +167,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     state: str = msgspec.field(default_factory=lambda: str(_data_home() / "daemon"))
     root_mode: Literal["auto", "native", "tree"] = "auto"
     metrics: str = ""
-    read_ahead_kib: Positive = 128
+    read_ahead_kib: Annotated[int, msgspec.Meta(ge=0)] = 0
     recording: bool = False
     hang_timeout_s: PositiveSeconds = 15.0
     log_level: str = "INFO"

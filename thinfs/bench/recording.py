@@ -1,7 +1,8 @@
 """Recording: starting containers in worlds of their own where every first read is seen.
 
 A world's caches are empty and its mounts new, so no page and no name hides a read; its daemon
-serves every content itself, fetches nothing ahead, and has the kernel read ahead but little.
+serves every content itself and fetches nothing ahead. The kernel reads ahead on the mount as far as
+it will at every start, so that what it reads then is what it read when it was recorded.
 """
 
 from __future__ import annotations
@@ -21,13 +22,7 @@ if TYPE_CHECKING:
     from thinfs.bench.values import Ready, Start
     from thinfs.control.values import Trace
 
-READ_AHEAD_KIB: Final = 64
-"""What the kernel reads at once of a large file: more would be recorded as touched."""
-
-_SETTINGS: Final = (
-    ("daemon", "recording", True),
-    ("daemon", "read_ahead_kib", READ_AHEAD_KIB),
-)
+_RECORDING: Final = ("daemon", "recording", True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ def record(
 
     contestant = found.contestants[0]
     assert isinstance(contestant.node, Thin)
-    node = replace(contestant.node, settings=(*contestant.node.settings, *_SETTINGS))
+    node = replace(contestant.node, settings=(*contestant.node.settings, _RECORDING))
     plan = Plan(
         image=image,
         contestants=(replace(contestant, node=node),),

@@ -15,6 +15,7 @@ from thinfs.daemon.node import open_node
 from thinfs.fs.filesystem import FileSystem
 from thinfs.fs.mounting import mounted
 from thinfs.fs.mountpoint import MountOptions
+from thinfs.fs.tuning import read_ahead
 from thinfs.oci.recipe import parse_recipe
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ async def _serve(job: MountJob, ready: Callable[[], None]) -> None:
             root = await node.openers(False).open(parse_recipe(job.recipe.encode()))
             assert root is not None
             filesystem = FileSystem(node.served(root, await root.contents.catalog()))
-            options = MountOptions(read_ahead_kib=job.config.daemon.read_ahead_kib)
+            ahead_kib = read_ahead(job.config.daemon.read_ahead_kib, native=False)
+            options = MountOptions(read_ahead_kib=ahead_kib)
             async with mounted(filesystem, Path(job.mountpoint), options) as serving:
                 ready()
                 await serving.ended.wait()

@@ -34,8 +34,8 @@ from thinfs.fs.filesystem import FileSystem
 from thinfs.fs.forest import Forest
 from thinfs.fs.mountpoint import unmount
 from thinfs.fs.takeover import negotiated, served
-from thinfs.fs.tuning import tune
-from thinfs.roots.places import sweep
+from thinfs.fs.tuning import read_ahead, tune
+from thinfs.roots.places import NATIVE_MODE, sweep
 from thinfs.roots.probe import WAYS
 from thinfs.roots.records import RootRecords
 from thinfs.roots.roots import Roots
@@ -148,7 +148,8 @@ class _Worker:
                 trio.open_nursery() as nursery,
             ):
                 mount = mountinfo.at(serving.mountpoint)[-1]
-                tune(mount.device, self.config.daemon.read_ahead_kib)
+                native = self.choice.mode == NATIVE_MODE
+                tune(mount.device, read_ahead(self.config.daemon.read_ahead_kib, native=native))
                 for record in [*missing, *await roots.place_restored()]:
                     nursery.start_soon(roots.bring_back, record)
                 daemon = Daemon(
