@@ -268,6 +268,7 @@ class _Transfer:
         if line.startswith(b"HTTP/"):  # also behind a proxy's own answer, and behind 1xx
             self.pace.arrived(len(line), trio.current_time())
             self._head.clear()
+            self._answer = None
         self._head.append(line)
 
     def _on_body(self, piece: bytes) -> int:
