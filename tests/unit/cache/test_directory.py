@@ -238,7 +238,7 @@ def test_no_length_of_the_database_keeps_the_cache_from_opening(
 def test_a_database_of_another_version_is_set_aside(
     opened: Callable[..., NodeCache], expect_log: Callable[[str], None]
 ) -> None:
-    expect_log("version 99, this thinfs knows 3")
+    expect_log("version 99, this thinfs knows 4")
     cache = opened()
     add(cache, body(1))
     cache.close()
