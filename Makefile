@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := thinfs snapshotter catalog tests .ci/demo.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench docs api clean
+.PHONY: help setup demo test faults lint format bench docs api clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,9 @@ demo: ## convert a Redis image, run it lazily, compare with a full pull; leaves 
 
 test: setup ## run all tests; ARGS="-k words" for some of them
 	@.ci/test $(ARGS)
+
+faults: setup ## kill and break things for long, while readers compare every byte
+	@.ci/test tests/faults $(ARGS)
 
 lint: ## check format, style, types and the direction of imports
 	@.ci/setup demo

@@ -159,6 +159,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         recording: have every content read through the daemon, whatever the cache holds, and
             fetch nothing ahead: slow, for `thinfs profile record`.
         hang_timeout_s: a worker that is silent for so long is killed and replaced; readers wait.
+        spare_worker: whether a second worker waits, some 50 MB in memory, to take over at once.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -170,6 +171,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     read_ahead_kib: Annotated[int, msgspec.Meta(ge=0)] = 0
     recording: bool = False
     hang_timeout_s: PositiveSeconds = 15.0
+    spare_worker: bool = True
     log_level: str = "INFO"
 
 

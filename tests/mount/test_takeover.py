@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.checked_readers import CheckedReaders
 from tests.support.gated_repository import GatedRepository
 from tests.support.repositories import directory, file, make_root, tree
 from tests.support.service_manager import ServiceManager
@@ -77,33 +76,6 @@ def container(site: Site, root: Root) -> Iterator[Path]:
         subprocess.run(["umount", "-l", home / "root"], check=True)
 
 
-class Readers:
-    """Threads that read all files of a directory, each once, and compare what they got."""
-
-    def __init__(self, at: Path, bodies: dict[str, bytes]) -> None:
-        self.done = 0
-        self.wrong: list[str] = []
-        self._at = at
-        self._expected = {name: hashlib.sha256(body).digest() for name, body in bodies.items()}
-        self._lock = threading.Lock()
-
-    def wait_for(self, files: int) -> None:
-        """Wait until so many are read."""
-        wait_until(lambda: self.done >= files, f"{files} files", timeout_s=60)
-
-    def read(self, name: str) -> None:
-        try:
-            body = (self._at / name).read_bytes()
-            right = hashlib.sha256(body).digest() == self._expected[name]
-            problem = "" if right else "other bytes"
-        except OSError as error:
-            problem = str(error)
-        with self._lock:
-            self.done += 1
-            if problem:
-                self.wrong.append(f"{name}: {problem}")
-
-
 @pytest.mark.slow
 @in_both_modes
 def test_readers_get_every_byte_while_ten_workers_are_killed(
@@ -111,7 +83,7 @@ def test_readers_get_every_byte_while_ten_workers_are_killed(
 ) -> None:
     with site.daemon(), site.client() as client, ThreadPoolExecutor(READERS) as threads:
         with container(site, client.attach("one", many.text)) as inside:
-            readers = Readers(inside, bodies)
+            readers = CheckedReaders(inside, bodies)
             reads = [threads.submit(readers.read, name) for name in sorted(bodies)]
             killed = set()
             for number in range(KILLS):
@@ -181,7 +153,7 @@ def test_a_reload_disturbs_no_reader_and_no_mount(
         mounted, before = mounts_of(site), client.status()
         with container(site, root) as inside, (inside / "f039").open("rb") as opened:
             assert opened.read(10) == bodies["f039"][:10]
-            readers = Readers(inside, bodies)
+            readers = CheckedReaders(inside, bodies)
             reads = [threads.submit(readers.read, name) for name in sorted(bodies)]
             done = run(site, "daemon", "reload")
             for read in reads:

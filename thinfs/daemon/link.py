@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
+from msgspec.structs import replace
 
 from thinfs.errors import StoreError
 from thinfs.fs import mountinfo
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HANDOVER_S: Final = 30.0
-"""The handover is sent before the worker's interpreter runs."""
-
 ALONE_GRACE_S: Final = 1.0
 """How long requests may take when a signal, not the supervisor, tells the worker to leave."""
 
@@ -57,14 +55,12 @@ class Inheritance:
 
 
 def inherit(channel: Channel) -> Inheritance:
-    """Wait for what the supervisor sends first.
+    """Wait for what the supervisor sends first; a spare worker may wait for ever.
 
     Raises:
-        StoreError: it sends nothing, or something else.
+        StoreError: it sends something else, or is gone.
     """
-    readable, _, _ = select.select([channel], [], [], HANDOVER_S)
-    if not readable:
-        raise StoreError("the supervisor hands nothing over")
+    select.select([channel], [], [])
     try:
         order, descriptors = channel.hear_order()
     except Closed:
@@ -88,6 +84,7 @@ class Link:
             what it has mounted.
         alone: the supervisor is gone.
         news: what the supervisor has told last.
+        answered: what the kernel was answered to FUSE_INIT; empty: nothing yet.
     """
 
     def __init__(self, channel: Channel, given: Inheritance) -> None:
@@ -98,6 +95,7 @@ class Link:
         self.leaving: Leave | None = None
         self.alone = False
         self.news = News()
+        self.answered = given.handover.answered
 
     def tell(self, word: Word) -> None:
         """Say something to the supervisor, if there is one."""
@@ -170,7 +168,8 @@ class Link:
     def _bequeath(self) -> None:
         given = self._given
         mountpoint = Path(given.handover.mountpoint)
-        estate = Estate(os.getpid(), given.handover, mountinfo.at(mountpoint)[-1].device)
+        handover = replace(given.handover, answered=self.answered)
+        estate = Estate(os.getpid(), handover, mountinfo.at(mountpoint)[-1].device)
         locks = given.handover.locks
         self._channel.tell(estate, (given.device, given.listening.fileno(), *locks))
 

@@ -176,6 +176,7 @@ class _Worker:
         """Give the kernel libfuse's answer to FUSE_INIT, unless a worker that died has."""
         with suppress(FileNotFoundError):
             os.write(self.given.device, session.answer)
+        self.link.answered = session.answer
 
     @asynccontextmanager
     async def _roots(self) -> AsyncIterator[tuple[Roots, list[RootRecord]]]:

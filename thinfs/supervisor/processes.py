@@ -33,6 +33,11 @@ class WorkerProcess:
         """Its number."""
         return self._popen.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
     def tell(self, order: Order, /) -> bool:
         """Say something to it."""
         return self.channel.tell(order)

@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ from thinfs.supervisor.lock import only_one, sign
 from thinfs.supervisor.messages import Closed, Handover
 from thinfs.supervisor.notify import notify, watchdog_s
 from thinfs.supervisor.orphan import claim, place
+from thinfs.supervisor.spare import Spare
 from thinfs.supervisor.store import Kept, State, Store
 from thinfs.supervisor.supervisor import Limits, Supervisor
 
@@ -100,6 +102,7 @@ def run(config: Config, how: How = HERE, ready: Callable[[], None] = lambda: Non
             with contextlib.closing(_Loop(supervisor, machine, how, ready)) as loop:
                 outcome = loop.run(orphan)
         finally:
+            machine.spare.close()
             if supervisor.outcome is None or not supervisor.outcome.keep:
                 machine.close()
     if outcome.failure:
@@ -123,8 +126,17 @@ def _machine(
         kept = Kept(mount, listening, b"")
     elif orphan is None:
         kept.mount.resend()
+    start = partial(processes.start, how.worker, locks)
     machine = _Machine(
-        kept.mount, kept.listening, control, config.state, how, locks, store, kept.answered
+        mount=kept.mount,
+        listening=kept.listening,
+        control=control,
+        state=config.state,
+        how=how,
+        locks=locks,
+        store=store,
+        spare=Spare(start, wanted=config.spare_worker),
+        first_answer=kept.answered,
     )
     machine.keep()
     return machine
@@ -151,11 +163,12 @@ class _Machine:
     how: How
     locks: Sequence[int]
     store: Store
+    spare: Spare
     first_answer: bytes = b""
     started: list[WorkerProcess] = field(default_factory=list)
 
-    def spawn(self, number: int) -> WorkerProcess:
-        process = processes.start(self.how.worker, self.locks)
+    def spawn(self, number: int, /, *, fresh: bool) -> WorkerProcess:
+        process = self.spare.take(fresh=fresh)
         handover = Handover(
             number=number,
             supervisor=os.getpid(),
@@ -172,6 +185,7 @@ class _Machine:
         return process
 
     def answered(self, answer: bytes) -> None:
+        self.spare.plan(time.monotonic())
         if not self.first_answer:
             self.first_answer = answer
             self.keep()
@@ -241,6 +255,7 @@ class _Loop:
         while self._supervisor.outcome is None:
             self._watch_new()
             self._supervisor.tick(time.monotonic())
+            self._machine.spare.tend(time.monotonic())
             self._say_ready()
             self._watch_new()
             for key, _ in self._selector.select(self._timeout_s()):
@@ -264,8 +279,8 @@ class _Loop:
 
     def _timeout_s(self) -> float | None:
         times = [self._ping_s] if self._ping_s else []
-        if self._supervisor.due is not None:
-            times.append(max(self._supervisor.due - time.monotonic(), 0.0))
+        now, due = time.monotonic(), (self._supervisor.due, self._machine.spare.due)
+        times += [max(each - now, 0.0) for each in due if each is not None]
         return min(times, default=None)
 
     def _hear(self, process: WorkerProcess | Adopted) -> None:

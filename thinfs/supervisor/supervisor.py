@@ -61,8 +61,8 @@ class Hand(Protocol):
 class Machine(Protocol):
     """What the supervisor has done."""
 
-    def spawn(self, number: int, /) -> Hand:
-        """Start a worker and hand it the mount."""
+    def spawn(self, number: int, /, *, fresh: bool) -> Hand:
+        """Have a worker and hand it the mount; if ``fresh``, one that was started just now."""
         ...
 
     def answered(self, answer: bytes, /) -> None:
@@ -170,7 +170,7 @@ class Supervisor:
     def start(self, now: float) -> Worker:
         """Start the worker that is to serve."""
         self._start_at = None
-        self._current = self._spawn(now)
+        self._current = self._spawn(now, fresh=False)
         return self._current
 
     def adopt(self, hand: Hand, number: int, now: float) -> None:
@@ -228,7 +228,7 @@ class Supervisor:
             log.warning("not reloading: a worker is just starting or stopping")
             return
         self.machine.notify(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1_000_000)}")
-        self._next = self._spawn(now)
+        self._next = self._spawn(now, fresh=True)
         log.info("reloading: %s will replace %s", self._next, self._current)
 
     def stop(self, now: float, *, keep: bool) -> None:
@@ -286,9 +286,9 @@ class Supervisor:
         times = [worker.due for worker in self._workers() if not worker.killed]
         return min([*times, *([] if self._start_at is None else [self._start_at])], default=None)
 
-    def _spawn(self, now: float) -> Worker:
+    def _spawn(self, now: float, *, fresh: bool) -> Worker:
         self.number += 1
-        hand = self.machine.spawn(self.number)
+        hand = self.machine.spawn(self.number, fresh=fresh)
         worker = Worker(self.number, hand, Pulse(self.limits.hang_s, now))
         hand.tell(self._news)
         return worker

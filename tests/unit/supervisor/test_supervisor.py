@@ -63,8 +63,8 @@ class FakeMachine:
         self.said: list[str] = []
         self.can_resend = True
 
-    def spawn(self, number: int, /) -> FakeHand:
-        self.done.append(f"spawn {number}")
+    def spawn(self, number: int, /, *, fresh: bool) -> FakeHand:
+        self.done.append(f"spawn fresh {number}" if fresh else f"spawn {number}")
         self.hands.append(FakeHand(1000 + number))
         return self.hands[-1]
 
@@ -220,14 +220,14 @@ def test_a_worker_that_never_says_anything_is_killed_as_well(serving: World) -> 
 
 def test_a_reload_lets_the_next_worker_prepare_before_the_old_one_leaves(serving: World) -> None:
     serving.says(1, Reload())
-    assert serving.machine.done == ["spawn 2"]
+    assert serving.machine.done == ["spawn fresh 2"]
     assert serving.machine.said[-1] == "RELOADING=1"
     assert serving.hands[0].orders == [Go()]
     serving.says(2, Prepared())
     assert serving.hands[0].orders == [Go(), Leave(GRACE_S)]
     assert serving.hands[1].orders == []
     serving.says(1, Left())
-    assert serving.machine.done == ["spawn 2", "resend"]
+    assert serving.machine.done == ["spawn fresh 2", "resend"]
     assert serving.hands[1].orders == [Go()]
     serving.says(2, Serving(b"terms"))
     assert serving.machine.said[-1] == "READY=1"
@@ -241,7 +241,7 @@ def test_an_old_worker_that_dies_while_the_next_one_prepares_is_replaced_by_it(
 ) -> None:
     serving.says(1, Reload())
     serving.dies(1)
-    assert serving.machine.done == ["spawn 2", "resend"]
+    assert serving.machine.done == ["spawn fresh 2", "resend"]
     assert serving.hands[1].orders == []
     serving.says(2, Prepared())
     assert serving.hands[1].orders == [Go()]
@@ -271,7 +271,7 @@ def test_a_next_worker_that_cannot_start_leaves_the_old_one_in_peace(serving: Wo
 @pytest.mark.expects_log("not reloading")
 def test_one_reload_at_a_time(serving: World) -> None:
     serving.says(1, Reload(), Reload())
-    assert serving.machine.done == ["spawn 2"]
+    assert serving.machine.done == ["spawn fresh 2"]
 
 
 def test_stopping_waits_for_the_worker(serving: World) -> None:
@@ -331,7 +331,7 @@ def test_an_adopted_worker_is_replaced_as_in_a_reload() -> None:
     supervisor = Supervisor(machine, Limits(HANG_S, GRACE_S))
     orphan = FakeHand(77)
     supervisor.adopt(orphan, 5, 100.0)
-    assert machine.done == ["spawn 6"]
+    assert machine.done == ["spawn fresh 6"]
     heir = supervisor.worker_by(machine.hands[0])
     old = supervisor.worker_by(orphan)
     assert heir
@@ -339,5 +339,5 @@ def test_an_adopted_worker_is_replaced_as_in_a_reload() -> None:
     supervisor.hear(heir, Prepared(), 101.0)
     assert orphan.told[-1] == Leave(GRACE_S)
     supervisor.hear(old, Left(), 102.0)
-    assert machine.done == ["spawn 6", "resend"]
+    assert machine.done == ["spawn fresh 6", "resend"]
     assert machine.hands[0].told[-1] == Go()
