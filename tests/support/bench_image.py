@@ -18,6 +18,7 @@ APPLETS = ("sh", "cat", "sleep", "httpd", "nc", "echo", "false")
 READ_BYTES = 3_000_000
 """What ``cat /data/*`` reads; it does not compress."""
 
+READ_FILES = 60
 UNREAD_BYTES = 2_000_000
 CONFIG = {
     "architecture": "amd64",
@@ -26,9 +27,15 @@ CONFIG = {
 }
 
 
-def bench_image(directory: Path) -> str:
-    """Write the image into a new layout; its name."""
-    layers = [_layer(_programs()), _layer(_data("data", READ_BYTES, 60))]
+def bench_image(directory: Path, *, changed: bool = False) -> str:
+    """Write the image into a new layout; its name.
+
+    Args:
+        directory: of the layout.
+        changed: another version of the image, in which one of the files that are read is new.
+    """
+    data = _data("data", READ_BYTES, READ_FILES, changed=changed)
+    layers = [_layer(_programs()), _layer(data)]
     layers.append(_layer(_data("other", UNREAD_BYTES, 10)))
     make_layout(directory, "bench", layers, CONFIG)
     return f"oci:{directory}:bench"
@@ -48,13 +55,15 @@ def _programs() -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     yield _entry("www/index.html", 0o644, 6), b"hello\n"
 
 
-def _data(folder: str, size: int, files: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    chance = random.Random(folder)
+def _data(
+    folder: str, size: int, files: int, *, changed: bool = False
+) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    chance, new = random.Random(folder), random.Random("new")
     for number in range(files):
-        yield (
-            _entry(f"{folder}/{number:03d}", 0o644, size // files),
-            chance.randbytes(size // files),
-        )
+        body = chance.randbytes(size // files)
+        if changed and number == 0:
+            body = new.randbytes(size // files)
+        yield _entry(f"{folder}/{number:03d}", 0o644, size // files), body
 
 
 def _entry(name: str, mode: int, size: int) -> tarfile.TarInfo:
