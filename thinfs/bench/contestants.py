@@ -48,7 +48,6 @@ _NAME: Final = "bench"
 
 _STARGZ: Final = (
     "containerd-stargz-grpc --address {socket} --root {root} --config {folder}/stargz.toml"
-    " --log-level warn"
 )
 _RPULL: Final = "ctr-remote --address {address} --namespace {namespace} images rpull {image}"
 PEERS: Final[Mapping[str, tuple[Proxy, tuple[str, ...]]]] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from thinfs.errors import MissingError, UsageError
 from thinfs.oci.layout import BLOBS, INDEX_FILE, pick
@@ -27,6 +27,10 @@ HOST: Final = "127.0.0.1"
 _CONNECTIONS: Final = 128
 _MANIFEST: Final = re.compile(r"/v2/(?P<name>[a-z0-9/._-]+)/manifests/(?P<reference>[\w.:-]+)\Z")
 _BLOB: Final = re.compile(r"/v2/[a-z0-9/._-]+/blobs/sha256:(?P<digest>[0-9a-f]{64})\Z")
+_RANGE: Final = re.compile(r"(?P<first>\d{1,18})-(?P<last>\d{0,18})")
+MAX_RANGES: Final = 1_000
+_BOUNDARY: Final = "thinfs-bench-part"
+_END: Final = f"\r\n--{_BOUNDARY}--\r\n".encode()
 _DIGEST: Final = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})\Z")
 
 
@@ -112,53 +116,118 @@ def _media_type(file: Path) -> str:
     return str(document.get("mediaType") or default)
 
 
+def ranges_of(header: str, size: int) -> list[tuple[int, int]]:
+    """The byte ranges that are asked for, as (first, length); empty: the whole file.
+
+    Snapshotters that fetch parts of layers ask for several at once. A header that is malformed
+    or asks for nothing that is there counts as none (RFC 9110, section 14.2).
+    """
+    unit, _, text = header.partition("=")
+    found = []
+    for part in text.split(",") if unit.strip() == "bytes" else ():
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            return []
+        first = int(match["first"])
+        last = min(int(match["last"] or size), size - 1)
+        if first <= last:
+            found.append((first, last - first + 1))
+    return found[:MAX_RANGES]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = _CONNECTIONS
+
+    def __init__(self, images: Sequence[Served]) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.images = images
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body must not wait until its head is acknowledged
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        if self.path == "/v2/":
+            self._head(HTTPStatus.OK, "application/json", 2, "")
+            self.wfile.write(b"{}" if body else b"")
+            return
+        try:
+            found = find(self.path, self.server.images)
+        except (MissingError, OSError):
+            found = None
+        if found is None:
+            self._head(HTTPStatus.NOT_FOUND, "application/json", 0, "")
+            return
+        ranges = ranges_of(self.headers.get("Range", ""), found.file.stat().st_size)
+        with found.file.open("rb") as file:
+            if body and ranges:
+                self._answer_ranges(found, file, ranges)
+                return
+            size = found.file.stat().st_size
+            self._head(HTTPStatus.OK, found.media_type, size, found.digest)
+            if body:
+                self.connection.sendfile(file)
+
+    def _answer_ranges(self, found: Answer, file: BinaryIO, ranges: list[tuple[int, int]]) -> None:
+        size = found.file.stat().st_size
+        heads = [_part_head(found, size, each) for each in ranges]
+        several = len(ranges) > 1
+        length = sum(length for _, length in ranges)
+        if several:
+            length += sum(len(head) for head in heads) + len(_END)
+        media_type = f"multipart/byteranges; boundary={_BOUNDARY}"
+        self.send_response(HTTPStatus.PARTIAL_CONTENT)
+        self.send_header("Content-Type", media_type if several else found.media_type)
+        self.send_header("Content-Length", str(length))
+        if not several:
+            self.send_header("Content-Range", _content_range(size, ranges[0]))
+        self.end_headers()
+        self.wfile.flush()
+        for head, (first, count) in zip(heads, ranges, strict=True):
+            if several:
+                self.wfile.write(head)
+                self.wfile.flush()
+            self.connection.sendfile(file, first, count)
+        if several:
+            self.wfile.write(_END)
+
+    def _head(self, status: HTTPStatus, media_type: str, size: int, digest: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(size))
+        if digest:
+            self.send_header("Docker-Content-Digest", digest)
+        self.end_headers()
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
+        """Say nothing: requests are counted on the line."""
+
+
 def server(images: Sequence[Served]) -> ThreadingHTTPServer:
     """A server on a free port, that answers once ``serve_forever`` is called."""
+    return _Server(images)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            self._answer(body=True)
+def _part_head(found: Answer, size: int, part: tuple[int, int]) -> bytes:
+    return (
+        f"\r\n--{_BOUNDARY}\r\nContent-Type: {found.media_type}\r\n"
+        f"Content-Range: {_content_range(size, part)}\r\n\r\n"
+    ).encode()
 
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
 
-        def _answer(self, *, body: bool) -> None:
-            if self.path == "/v2/":
-                self._head(HTTPStatus.OK, "application/json", 2, "")
-                self.wfile.write(b"{}" if body else b"")
-                return
-            try:
-                found = find(self.path, images)
-            except (MissingError, OSError):
-                found = None
-            if found is None:
-                self._head(HTTPStatus.NOT_FOUND, "application/json", 0, "")
-                return
-            with found.file.open("rb") as file:
-                size = found.file.stat().st_size
-                self._head(HTTPStatus.OK, found.media_type, size, found.digest)
-                if body:
-                    self.connection.sendfile(file)
-
-        def _head(self, status: HTTPStatus, media_type: str, size: int, digest: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", media_type)
-            self.send_header("Content-Length", str(size))
-            if digest:
-                self.send_header("Docker-Content-Digest", digest)
-            self.end_headers()
-            self.wfile.flush()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
-            """Say nothing: requests are counted on the line."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = _CONNECTIONS
-
-    return Server((HOST, 0), Handler)
+def _content_range(size: int, part: tuple[int, int]) -> str:
+    first, length = part
+    return f"bytes {first}-{first + length - 1}/{size}"
 
 
 def main(arguments: Sequence[str]) -> int:

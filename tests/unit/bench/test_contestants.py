@@ -181,6 +181,25 @@ def test_nothing_else_of_it_is_served(layout: Path, path: str) -> None:
     assert registry.find(path, [Served("bench", layout, "one")]) is None
 
 
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", []),
+        ("bytes=0-0", [(0, 1)]),
+        ("bytes=10-19, 90-", [(10, 10), (90, 10)]),
+        ("bytes=95-500", [(95, 5)]),
+        ("bytes=200-300", []),
+        ("bytes=-5", []),
+        ("lines=1-2", []),
+        ("bytes=1-2,x", []),
+    ],
+)
+def test_ranges_are_read_as_far_as_they_are_there(
+    header: str, expected: list[tuple[int, int]]
+) -> None:
+    assert registry.ranges_of(header, 100) == expected
+
+
 def test_an_image_to_serve_is_written_and_read_the_same(layout: Path) -> None:
     for tag in ("docker.io/library/redis:4-thin", None):
         image = Served("bench/original", layout, tag)
