@@ -28,6 +28,13 @@ PATIENT = Patience(connect_s=10, silence_s=10)
 HURRIED = Patience(connect_s=0.2, silence_s=0.3, bytes_per_s=1000)
 
 
+ENDLESS = {
+    "headers": b"X-Header: of some length\r\n",
+    "continue": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "hints": b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n",
+}
+
+
 class Server:
     """Answers each request for ``/<name>`` by what its function ``name`` does."""
 
@@ -76,6 +83,11 @@ class Server:
                 await self._one(stream, head.split(b" ")[1].decode().strip("/"))
 
     async def _one(self, stream: trio.abc.Stream, name: str) -> None:
+        if name in ENDLESS:
+            if name == "headers":
+                await stream.send_all(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                await stream.send_all(ENDLESS[name] * 100)
         length = b"1000000" if name == "trickle" else b"6"
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\nbod" % length)
         if name == "trickle":
@@ -234,6 +246,15 @@ async def test_a_trickle_is_broken_off_and_named() -> None:
         endless = get(server.url("trickle"), HURRIED, max_bytes=1 << 30)
         with trio.fail_after(10), pytest.raises(TransportError, match=r"less than 1000 bytes/s"):
             await transfers.fetch(endless, lambda _: None)
+        with trio.fail_after(10):
+            await server.until_closed()
+
+
+@pytest.mark.parametrize("name", ["headers", "continue", "hints"])
+async def test_a_head_without_end_is_broken_off(name: str) -> None:
+    async with serving() as server, transferring() as transfers:
+        with trio.fail_after(10), pytest.raises(TransportError, match=r"(?i)headers?"):
+            await transfers.fetch(get(server.url(name)), lambda _: None)
         with trio.fail_after(10):
             await server.until_closed()
 
