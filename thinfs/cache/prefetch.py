@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 PARALLEL: Final = 12
 """Objects of one root on their way at once, of 1 MiB at most each."""
 
+FIRST_PARALLEL: Final = 2
+"""How many at first; one more with each that has come. All that are on their way share the link:
+the first ones, which a start waits for first, are here sooner when they share it with few. A link
+with a long way, which carries many at once, still has as many soon, as with TCP's slow start."""
+
 FIRST_LOOK: Final = 4
 NEXT_LOOK: Final = 64
 """Objects that the disk is asked about at once: few at first, so that the first one leaves soon."""
@@ -140,12 +145,12 @@ class Prefetches:
     async def _attempt(self, root: RootContents, stage: Stage) -> bool:
         """Fetch what is not here; whether all of it came."""
         refs = await stage.objects()
-        run = _Run(root, self._objects, stage.priority)
         send, receive = trio.open_memory_channel[bytes](0)
         async with trio.open_nursery() as nursery:
+            run = _Run(root, self._objects, stage.priority, nursery)
             async with receive:
-                for _ in range(run.parallel):
-                    nursery.start_soon(run.fetch, receive.clone())
+                for _ in range(FIRST_PARALLEL):
+                    run.one_more(receive)
             async with send:
                 await self._choose(root, refs, send)
         return run.failed == 0
@@ -175,13 +180,17 @@ class _Run:
     root: RootContents
     objects: Objects
     priority: Priority
+    nursery: trio.Nursery
+    fetching: int = 0
     failed: int = 0
     in_a_row: int = 0
 
-    @property
-    def parallel(self) -> int:
-        """Objects on their way at once."""
-        return BACKGROUND_PARALLEL if self.priority is Priority.BACKGROUND else PARALLEL
+    def one_more(self, receive: trio.MemoryReceiveChannel[bytes]) -> None:
+        """Let one more object be on its way, if there may be more."""
+        background = self.priority is Priority.BACKGROUND
+        if self.fetching < (BACKGROUND_PARALLEL if background else PARALLEL):
+            self.fetching += 1
+            self.nursery.start_soon(self.fetch, receive.clone())
 
     async def fetch(self, receive: trio.MemoryReceiveChannel[bytes]) -> None:
         async with receive:
@@ -191,6 +200,7 @@ class _Run:
                 try:
                     await self.objects.ahead(self.root, digest, self.priority)
                     self.in_a_row = 0
+                    self.one_more(receive)
                 except ThinfsError as error:
                     log.debug("prefetching: %s", error)
                     self.failed += 1

@@ -13,7 +13,13 @@ from tests.support.reading import ScriptedSource, World, patterned, sha256
 from thinfs.cache.contents import ContentStore, RootContents
 from thinfs.cache.directory import NodeCache
 from thinfs.cache.places import Kind
-from thinfs.cache.prefetch import BACKGROUND_PARALLEL, PARALLEL, QUIET_S, Stage
+from thinfs.cache.prefetch import (
+    BACKGROUND_PARALLEL,
+    FIRST_PARALLEL,
+    PARALLEL,
+    QUIET_S,
+    Stage,
+)
 from thinfs.config import CacheConfig, SourcesConfig
 from thinfs.fetch.fetcher import Fetcher
 from thinfs.fetch.gate import Priority
@@ -93,6 +99,18 @@ async def test_objects_come_in_their_order_and_reach_the_disk(tmp_path: Path, wo
         assert all(abs(at - place) <= 2 * PARALLEL for at, place in enumerate(places))
         assert it.source.most <= PARALLEL
         assert it.store.objects.ahead_bytes == sum(ref.stored_size for ref in it.refs)
+
+
+async def test_the_first_objects_share_the_link_with_few(tmp_path: Path, world: World) -> None:
+    async with node(tmp_path / "cache", world) as it:
+        it.source.otherwise = "h"
+        it.begin(Priority.PROFILE)
+        await until(lambda: len(it.asked()) >= FIRST_PARALLEL)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(it.asked()) == FIRST_PARALLEL
+        it.source.release.set()
+        await until(lambda: it.kept() == len(BODIES))
+        assert it.source.most > FIRST_PARALLEL
 
 
 async def test_what_is_on_the_disk_is_not_fetched(tmp_path: Path, world: World) -> None:
