@@ -75,7 +75,7 @@ def run(prefixes: Sequence[str] = ()) -> list[report.Values]:
 
 
 def _contestants(on: Stage, work: Workload) -> tuple[Contestant, ...]:
-    ours = (on.thin(work), *on.profiled(work))
+    ours = (on.thin(work), on.profiled(work))
     if not estargz.installed():
         return (*ours, on.overlayfs(work))
     return (*ours, on.overlayfs(work), on.estargz(work), on.optimised(work))

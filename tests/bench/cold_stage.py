@@ -70,13 +70,22 @@ class Stage:
     def thin(self, work: Workload) -> Contestant:
         """thinfs, without a boot profile."""
         name = self.name(work, "thin")
-        places = ("--name", name, "--push", name)
-        self.converter.thinfs("convert", work.image().source, "--url", self.url, *places)
+        self._convert(work, name, "--no-profile")
         return self._thin("lazy", name)
 
-    def profiled(self, work: Workload) -> tuple[Contestant, ...]:
-        """thinfs with one; none as long as none can be recorded."""
-        return ()
+    def profiled(self, work: Workload) -> Contestant:
+        """thinfs with one, recorded now; the image without one is another and stays as it is."""
+        name = self.name(work, "profile")
+        self._convert(work, name)
+        ready = ("--ready-line", work.ready.text) if work.ready.kind == "line" else ()
+        self.converter.thinfs(
+            *("profile", "record", name, *ready, "--fresh", "--push", name, "--", *work.command)
+        )
+        return self._thin("profile", name)
+
+    def _convert(self, work: Workload, name: str, *options: str) -> None:
+        places = ("--url", self.url, "--name", name, "--push", name)
+        self.converter.thinfs("convert", work.image().source, *places, *options)
 
     def _thin(self, label: str, image: str) -> Contestant:
         return Contestant(label, image, "thin", Thin(allow=(self.url,)), serving=self.ports)
