@@ -33,7 +33,9 @@ pytestmark = [
     pytest.mark.containerd,
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.expects_log("another one takes over its mount|have ended at once"),
+    pytest.mark.expects_log(
+        "another one takes over its mount|have ended at once|the supervisor is gone"
+    ),
 ]
 
 THIN = "docker.io/library/redis:thin"

@@ -83,7 +83,7 @@ def _after(config: Config, before: Status) -> Status:
         if status.worker.pid != before.worker.pid:
             return status
         if status.worker.reloads_failed != before.worker.reloads_failed:
-            raise StoreError(f"the old worker goes on: the new one {status.worker.reload_error}")
+            raise StoreError(f"the old worker goes on; the new one: {status.worker.reload_error}")
     raise StoreError(f"no other worker serves after {RELOAD_S:g} s: see the daemon's log")
 
 

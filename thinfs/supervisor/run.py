@@ -101,10 +101,15 @@ def run(config: Config, how: How = HERE, ready: Callable[[], None] = lambda: Non
         try:
             with contextlib.closing(_Loop(supervisor, machine, how, ready)) as loop:
                 outcome = loop.run(orphan)
+        except BaseException:
+            # A defect of this process is no reason to take the mount away: its worker goes on.
+            if not supervisor.lasting:
+                machine.close()
+            raise
         finally:
             machine.spare.close()
-            if supervisor.outcome is None or not supervisor.outcome.keep:
-                machine.close()
+        if not outcome.keep:
+            machine.close()
     if outcome.failure:
         raise getattr(errors, outcome.failure.error, StoreError)(outcome.failure.message)
 

@@ -6,12 +6,17 @@ it has the version of the program that was there when the worker beside it began
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
+
+from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thinfs.supervisor.processes import WorkerProcess
+
+log = logging.getLogger(__name__)
 
 AFTER_S: Final = 3.0
 """How long after a worker has begun to serve its spare is started: a start has better to do."""
@@ -37,10 +42,13 @@ class Spare:
             self.due = now + AFTER_S
 
     def tend(self, now: float) -> None:
-        """Start it when it is time."""
+        """Start it when it is time; a machine on which that fails has no spare."""
         if self.due is not None and self.due <= now:
             self.due = None
-            self._process = self._start()
+            try:
+                self._process = self._start()
+            except StoreError as error:
+                log.warning("no spare worker: %s", error)
 
     def take(self, *, fresh: bool) -> WorkerProcess:
         """The spare, if it lives; else, or if it has to be ``fresh``, a new process."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec.structs import replace
 
+from thinfs.errors import StoreError
 from thinfs.supervisor.messages import (
     Alive,
     Estate,
@@ -27,7 +28,7 @@ from thinfs.supervisor.messages import (
     Stop,
     Unmounted,
 )
-from thinfs.supervisor.rules import BackOff, Pulse
+from thinfs.supervisor.rules import FIRST_DELAY_S, BackOff, Pulse
 
 if TYPE_CHECKING:
     from thinfs.supervisor.messages import Order, Word
@@ -62,7 +63,11 @@ class Machine(Protocol):
     """What the supervisor has done."""
 
     def spawn(self, number: int, /, *, fresh: bool) -> Hand:
-        """Have a worker and hand it the mount; if ``fresh``, one that was started just now."""
+        """Have a worker and hand it the mount; if ``fresh``, one that was started just now.
+
+        Raises:
+            StoreError: no process can be started.
+        """
         ...
 
     def answered(self, answer: bytes, /) -> None:
@@ -167,11 +172,21 @@ class Supervisor:
     _stopping: Outcome | None = None
     _due: float | None = None
 
-    def start(self, now: float) -> Worker:
-        """Start the worker that is to serve."""
+    def start(self, now: float) -> None:
+        """Start the worker that is to serve.
+
+        Raises:
+            StoreError: no process can be started, and nobody uses the mount yet.
+        """
         self._start_at = None
-        self._current = self._spawn(now, fresh=False)
-        return self._current
+        try:
+            self._current = self._spawn(now, fresh=False)
+        except StoreError as error:
+            if not self.lasting:
+                raise
+            log.error("%s; trying again: readers wait", error)  # noqa: TRY400 - the traceback says nothing more
+            self._backoff = self._backoff.after(None)
+            self._start_at = now + max(self._backoff.delay_s, FIRST_DELAY_S)
 
     def adopt(self, hand: Hand, number: int, now: float) -> None:
         """Begin with a worker that serves already and belongs to nobody; it is replaced."""
@@ -217,7 +232,7 @@ class Supervisor:
             self._leaving.remove(worker)
         elif worker is self._next:
             self._next = None
-            self._reload_failed(worker, how)
+            self._reload_failed(how)
         elif worker is self._current:
             self._current_ended(worker, how, now)
         self._finish()
@@ -228,7 +243,11 @@ class Supervisor:
             log.warning("not reloading: a worker is just starting or stopping")
             return
         self.machine.notify(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1_000_000)}")
-        self._next = self._spawn(now, fresh=True)
+        try:
+            self._next = self._spawn(now, fresh=True)
+        except StoreError as error:
+            self._reload_failed(str(error))
+            return
         log.info("reloading: %s will replace %s", self._next, self._current)
 
     def stop(self, now: float, *, keep: bool) -> None:
@@ -323,10 +342,10 @@ class Supervisor:
         log.info("%s serves", worker)
         self.machine.notify(f"READY=1\nSTATUS=worker {worker.number} serves")
 
-    def _reload_failed(self, worker: Worker, how: str) -> None:
+    def _reload_failed(self, how: str) -> None:
         if self._stopping:
             return
-        log.error("reloading failed, the old worker goes on: %s %s", worker, how)
+        log.error("reloading failed, the old worker goes on: %s", how)
         failed = self._news.reloads_failed + 1
         self._tell(replace(self._news, reloads_failed=failed, reload_error=how))
         self.machine.notify(f"READY=1\nSTATUS=reloading failed: {how}")

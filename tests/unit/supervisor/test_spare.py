@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.sites import is_gone
 from tests.support.wait import wait_until
+from thinfs.errors import StoreError
 from thinfs.supervisor import processes
 from thinfs.supervisor.spare import AFTER_S, Spare
 
@@ -54,6 +55,18 @@ def test_it_is_started_some_time_after_a_worker_has_begun_to_serve(started: Star
     assert spare.take(fresh=False) is started.processes[0]
     spare.close()
     assert started.processes[0].alive
+
+
+@pytest.mark.expects_log("no spare worker: no memory")
+def test_a_machine_that_cannot_start_one_has_none() -> None:
+    def start() -> WorkerProcess:
+        raise StoreError("no memory")
+
+    spare = Spare(start, wanted=True)
+    spare.plan(0.0)
+    spare.tend(AFTER_S)
+    assert spare.due is None
+    spare.close()
 
 
 def test_without_one_a_process_is_started_when_it_is_needed(started: Started) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from thinfs.errors import StoreError
 from thinfs.supervisor.messages import (
     Alive,
     Failed,
@@ -62,8 +63,11 @@ class FakeMachine:
         self.done: list[str] = []
         self.said: list[str] = []
         self.can_resend = True
+        self.can_spawn = True
 
     def spawn(self, number: int, /, *, fresh: bool) -> FakeHand:
+        if not self.can_spawn:
+            raise StoreError("a worker cannot be started: Cannot allocate memory")
         self.done.append(f"spawn fresh {number}" if fresh else f"spawn {number}")
         self.hands.append(FakeHand(1000 + number))
         return self.hands[-1]
@@ -257,7 +261,7 @@ def test_an_old_worker_that_does_not_leave_is_killed(serving: World) -> None:
     assert serving.hands[1].orders == [Go()]
 
 
-@pytest.mark.expects_log("reloading failed, the old worker goes on: .* no such thing")
+@pytest.mark.expects_log("reloading failed, the old worker goes on: no such thing")
 def test_a_next_worker_that_cannot_start_leaves_the_old_one_in_peace(serving: World) -> None:
     serving.says(1, Reload())
     serving.says(2, Failed("UsageError", "no such thing"))
@@ -272,6 +276,34 @@ def test_a_next_worker_that_cannot_start_leaves_the_old_one_in_peace(serving: Wo
 def test_one_reload_at_a_time(serving: World) -> None:
     serving.says(1, Reload(), Reload())
     assert serving.machine.done == ["spawn fresh 2"]
+
+
+@pytest.mark.expects_log("takes over|Cannot allocate memory; trying again|ended at once")
+def test_a_machine_that_cannot_start_processes_is_tried_again(serving: World) -> None:
+    serving.machine.can_spawn = False
+    serving.dies(1)
+    serving.later(5.0)
+    assert len(serving.hands) == 1
+    assert serving.supervisor.outcome is None
+    serving.machine.can_spawn = True
+    serving.later(11.0)
+    assert len(serving.hands) == 2
+
+
+def test_a_machine_that_cannot_start_the_first_process_is_an_error() -> None:
+    machine = FakeMachine()
+    machine.can_spawn = False
+    with pytest.raises(StoreError, match="Cannot allocate memory"):
+        Supervisor(machine, Limits(HANG_S, GRACE_S)).start(100.0)
+
+
+@pytest.mark.expects_log("reloading failed, the old worker goes on: .*Cannot allocate memory")
+def test_a_reload_on_such_a_machine_leaves_the_old_worker(serving: World) -> None:
+    serving.machine.can_spawn = False
+    serving.says(1, Reload())
+    assert serving.hands[0].orders == [Go()]
+    assert serving.hands[0].news.reloads_failed == 1
+    assert serving.machine.said[-1] == "READY=1"
 
 
 def test_stopping_waits_for_the_worker(serving: World) -> None:
