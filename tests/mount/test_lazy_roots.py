@@ -148,7 +148,7 @@ def test_a_filled_root_is_all_here_without_being_read(world: World) -> None:
         wait_until(lambda: world.kept("contents") == MANY + 3, "all contents", timeout_s=60)
 
 
-@pytest.mark.expects_log("does not answer|no answer|cannot be had|object|not all of a read|failed")
+@pytest.mark.expects_log("does not answer|no answer|cannot be had|object|not all of a read|[Ff]ailed")
 @starting(hot_pieces=1)
 def test_metadata_that_is_missing_is_an_error_until_the_network_is_back(world: World) -> None:
     world.files.hold(world.pieces[len(world.pieces) // 2 :])
@@ -166,7 +166,7 @@ def test_metadata_that_is_missing_is_an_error_until_the_network_is_back(world: W
             assert names(root / "many") == MANY
 
 
-@pytest.mark.expects_log("does not answer|no answer|cannot be had|object|not all of a read|failed")
+@pytest.mark.expects_log("does not answer|no answer|cannot be had|object|not all of a read|[Ff]ailed")
 @starting()
 def test_without_network_what_is_here_is_read(world: World) -> None:
     with world.site.daemon(), world.site.client() as client:
