@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import needs
 from tests.support.processes import Process
 from tests.support.repositories import directory, file, tree
+from tests.support.sites import is_gone
 from tests.support.sweep import MARK
 from tests.support.wait import wait_until
 
@@ -142,3 +146,26 @@ def test_the_reason_of_fusermount_reaches_the_user(
     assert "cannot mount at" in done.stderr
     assert "fusermount3: " in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_ordinary_users_daemon_outlives_its_workers(nobody: User, thinfs: list[str]) -> None:
+    script = f"{shlex.join([*thinfs, 'daemon'])} >{nobody.home}/log 2>&1 & echo $!"
+    daemon = int(nobody.run("sh", "-c", script).stdout)
+
+    def worker() -> dict[str, Any]:
+        done = nobody.run(*thinfs, "status", "--json")
+        found = json.loads(done.stdout)["worker"] if done.returncode == 0 else {}
+        assert isinstance(found, dict)
+        return found
+
+    wait_until(lambda: bool(worker()), "the daemon to answer")
+    first = worker()
+    assert nobody.sees_mount(nobody.home / ".local/share/thinfs/run/mnt")
+    os.kill(first["pid"], signal.SIGKILL)
+    assert worker()["number"] == first["number"] + 1
+    assert nobody.run("ls", nobody.home / ".local/share/thinfs/run/mnt").stdout == (
+        "contents\ntrees\n"
+    )
+    os.kill(daemon, signal.SIGTERM)
+    wait_until(lambda: is_gone(daemon), "the daemon to end")
+    assert not nobody.sees_mount(nobody.home / ".local/share/thinfs/run/mnt")
