@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARALLEL: Final = 12
-"""Objects of one root on their way at once, of 1 MiB at most each."""
+PARALLEL: Final = 4
+"""Objects of one root on their way at once, of 1 MiB at most each. Enough to fill a link, and
+few enough to need few connections: on a link that is full a new one may lose its first packet,
+and its object, which somebody waits for by then, comes a second late (measured with 12)."""
 
 FIRST_PARALLEL: Final = 2
 """How many at first; one more with each that has come. All that are on their way share the link:
