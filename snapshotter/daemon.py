@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from thinfs.control.values import Root
 
+EXPECT_TIMEOUT_S = 2.0
 DETACH_TIMEOUT_S = 10.0
 """containerd's garbage collection waits for a clean-up; one that fails is tried again."""
 
@@ -28,6 +29,7 @@ class Daemon:
     def __init__(self, socket: Path) -> None:
         self._patient = ControlClient(socket)
         self._brisk = ControlClient(socket, timeout_s=DETACH_TIMEOUT_S)
+        self._hasty = ControlClient(socket, timeout_s=EXPECT_TIMEOUT_S)
 
     def attach(self, holder: str, recipe: str) -> Root:
         """Make a root be there until its holder gives it up; waits for its catalog.
@@ -36,6 +38,14 @@ class Daemon:
             ThinfsError: the daemon is out of reach, or it refuses or fails.
         """
         return self._patient.attach(holder, recipe)
+
+    def expect(self, recipe: str) -> None:
+        """Say that a root will probably be wanted in a moment.
+
+        Raises:
+            ThinfsError: the daemon is out of reach, or it refuses.
+        """
+        self._hasty.expect(recipe)
 
     def detach(self, holder: str) -> None:
         """Give up what a holder has; an unknown holder is no error.
@@ -51,3 +61,4 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         self._patient.close()
         self._brisk.close()
+        self._hasty.close()

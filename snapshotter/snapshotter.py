@@ -67,6 +67,13 @@ class Roots(Protocol):
             ThinfsError: the daemon is out of reach, or it refuses or fails.
         """
 
+    def expect(self, recipe: str) -> None:
+        """Say that a root will probably be wanted in a moment.
+
+        Raises:
+            ThinfsError: the daemon is out of reach, or it refuses.
+        """
+
     def detach(self, holder: str) -> None:
         """Give up what a holder has; an unknown holder is no error.
 
@@ -243,6 +250,18 @@ class Snapshotter:
             recipe=recipe,
             now=self._clock(),
         )
+        if recipe is not None:
+            self._expect(name, recipe)
+
+    def _expect(self, name: str, recipe: str) -> None:
+        """Let the daemon begin while the client goes on to make a container.
+
+        What is wrong is told to who prepares one.
+        """
+        try:
+            self._roots.expect(recipe)
+        except ThinfsError as error:
+            log.debug("snapshot %s: its root is not made ready: %s", name, error)
 
     def remove(self, key: str) -> None:
         """Forget a snapshot; its directory and its claim on a root go at the next cleanup.

@@ -29,11 +29,13 @@ class FakeRoots:
         directory: ``holders/<holder>`` holds a recipe; ``tree`` stands for every root.
         failures: raised by the next calls, the first by the next; None lets a call through.
         on_attach: called before an attach does anything.
+        expected: recipes that were said to be wanted soon.
     """
 
     directory: Path
     failures: list[ThinfsError | None] = field(default_factory=list)
     on_attach: Callable[[], object] = lambda: None
+    expected: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._holders.mkdir(parents=True, exist_ok=True)
@@ -57,6 +59,9 @@ class FakeRoots:
         self._fail()
         (self._holders / holder).write_text(recipe)
         return Root("0" * 16, "tree", str(self.tree), str(self.tree), "", [holder])
+
+    def expect(self, recipe: str) -> None:
+        self.expected.append(recipe)
 
     def detach(self, holder: str) -> None:
         self._fail()

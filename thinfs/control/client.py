@@ -9,7 +9,7 @@ import msgspec
 
 from thinfs.control.connection import Connections
 from thinfs.control.problems import error_of
-from thinfs.control.values import AttachRequest, Root, Status, Trace
+from thinfs.control.values import AttachRequest, Expectation, Root, Status, Trace
 from thinfs.errors import StoreError
 
 if TYPE_CHECKING:
@@ -72,6 +72,17 @@ class ControlClient:
         """
         body = msgspec.json.encode(AttachRequest(holder=holder, recipe=recipe))
         return self._ask("POST", "/v1/roots", Root, body)
+
+    def expect(self, recipe: str) -> None:
+        """Say that a root will probably be attached soon; returns at once.
+
+        Args:
+            recipe: the text of ``thin.json``.
+
+        Raises:
+            FormatError: it is none of ours.
+        """
+        self._send("POST", "/v1/expected", msgspec.json.encode(Expectation(recipe=recipe)))
 
     def detach(self, holder: str) -> None:
         """Give up a holder's claim, whether or not it has one."""

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from thinfs.control.problems import problem_of
-from thinfs.control.values import AttachRequest, Problem
+from thinfs.control.values import AttachRequest, Expectation, Problem
 from thinfs.errors import FormatError, StoreError, ThinfsError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class Driven(Protocol):
         """Make a root available for a holder."""
         ...
 
+    def expect(self, recipe: str) -> None:
+        """Make a root ready soon, for a while; must not wait."""
+        ...
+
     async def detach(self, holder: str) -> None:
         """Give up a holder's claim."""
         ...
@@ -89,6 +93,15 @@ def application(driven: Driven) -> Starlette:
             raise FormatError(f"not an attach request: {error}") from error
         return _json(await driven.attach(wanted.holder, wanted.recipe))
 
+    async def expect(request: Request) -> Response:
+        body = await _body(request)
+        try:
+            expectation = msgspec.json.decode(body, type=Expectation)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FormatError(f"not an expectation: {error}") from error
+        driven.expect(expectation.recipe)
+        return Response(status_code=204)
+
     async def detach(request: Request) -> Response:
         await driven.detach(request.path_params["holder"])
         return Response(status_code=204)
@@ -102,6 +115,7 @@ def application(driven: Driven) -> Starlette:
             Route("/v1/status", _answers(status), methods=["GET"]),
             Route("/v1/roots", _answers(roots), methods=["GET"]),
             Route("/v1/roots", _answers(attach), methods=["POST"]),
+            Route("/v1/expected", _answers(expect), methods=["POST"]),
             Route("/v1/roots/{holder}", _answers(detach), methods=["DELETE"]),
             _metrics_route(driven),
         ]

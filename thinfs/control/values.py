@@ -4,6 +4,7 @@
 ``GET /v1/status``           :class:`Status`
 ``GET /v1/roots``            list of :class:`Root`
 ``POST /v1/roots``           :class:`AttachRequest` → :class:`Root`
+``POST /v1/expected``        :class:`Expectation`: somebody will probably attach a root soon; 204
 ``DELETE /v1/roots/HOLDER``  gives up one holder's claim; 204 whether or not it had one
 ``GET /v1/roots/ID/trace``   :class:`Trace`: what happened to one root since it was attached
 ``GET /metrics``             Prometheus text
@@ -33,6 +34,16 @@ class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     holder: str
+    recipe: str
+
+
+class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Say that a root will probably be wanted soon, so that it is made ready for a while.
+
+    Attributes:
+        recipe: the text of ``thin.json``, at most 1 MiB.
+    """
+
     recipe: str
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from thinfs.fs.filesystem import FileSystem
     from thinfs.fs.forest import Forest
     from thinfs.fs.mounting import Serving
+    from thinfs.roots.expected import Expected
     from thinfs.roots.opening import OpenRoot
     from thinfs.roots.roots import Roots
     from thinfs.supervisor.messages import Handover
@@ -53,8 +54,10 @@ class Daemon:
         choice: Choice,
         link: Link,
         handover: Handover,
+        expected: Expected,
     ) -> None:
         self._node = node
+        self._expected = expected
         self._roots = roots
         self._serving = serving
         self._choice = choice
@@ -111,7 +114,13 @@ class Daemon:
 
     async def attach(self, holder: str, recipe: str) -> Root:
         """See :meth:`thinfs.roots.roots.Roots.attach`."""
-        return await self._roots.attach(holder, recipe)
+        root = await self._roots.attach(holder, recipe)
+        self._expected.met(root.id)
+        return root
+
+    def expect(self, recipe: str) -> None:
+        """See :meth:`thinfs.roots.expected.Expected.expect`."""
+        self._expected.expect(recipe)
 
     async def detach(self, holder: str) -> None:
         """See :meth:`thinfs.roots.roots.Roots.detach`."""

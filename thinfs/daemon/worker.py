@@ -35,6 +35,7 @@ from thinfs.fs.forest import Forest
 from thinfs.fs.mountpoint import unmount
 from thinfs.fs.takeover import negotiated, served
 from thinfs.fs.tuning import read_ahead, tune
+from thinfs.roots.expected import Expected
 from thinfs.roots.places import NATIVE_MODE, sweep
 from thinfs.roots.probe import WAYS
 from thinfs.roots.records import RootRecords
@@ -159,6 +160,7 @@ class _Worker:
                     choice=self.choice,
                     link=link,
                     handover=handover,
+                    expected=Expected(nursery, roots),
                 )
                 async with self._controlled(daemon):
                     link.tell(Serving(session.answer))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EXPECTED: Final = "expected."
+"""How holders begin that keep roots for containers which have not come: they end with a process."""
+
 _MODE: Final = 0o600
 
 

@@ -21,7 +21,7 @@ from thinfs.control.values import Root
 from thinfs.errors import IntegrityError, ThinfsError, UsageError
 from thinfs.oci.recipe import parse_recipe
 from thinfs.roots.opening import catalog_digest, root_id
-from thinfs.roots.records import RootRecord
+from thinfs.roots.records import EXPECTED, RootRecord
 from thinfs.roots.steps import NoSteps, timed
 
 if TYPE_CHECKING:
@@ -112,11 +112,27 @@ class Roots:
 
         Call :meth:`place_restored` when the file system is mounted.
         """
-        records = await trio.to_thread.run_sync(self._records.load)
+        records = [
+            left
+            for record in await trio.to_thread.run_sync(self._records.load)
+            if (left := await self._without_expected(record)) is not None
+        ]
         self._known = {record.id: record for record in records}
         for record in records:
             await self._restore(record.id, cached_only=True, place=False)
         return [record for record in records if record.id not in self._open]
+
+    async def _without_expected(self, record: RootRecord) -> RootRecord | None:
+        """A record without holders that ended with the last process; none if nobody is left."""
+        left = tuple(holder for holder in record.holders if not holder.startswith(EXPECTED))
+        if left == record.holders:
+            return record
+        if not left:
+            await trio.to_thread.run_sync(self._records.delete, record.id)
+            return None
+        record = replace(record, holders=left)
+        await trio.to_thread.run_sync(self._records.save, record)
+        return record
 
     async def place_restored(self) -> list[RootRecord]:
         """Give what :meth:`restore` has opened its place; a failure is only logged.

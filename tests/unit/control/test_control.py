@@ -73,6 +73,9 @@ class FakeDaemon:
         self._heard("attach", holder, recipe)
         return ROOT
 
+    def expect(self, recipe: str) -> None:
+        self._heard("expect", recipe)
+
     async def detach(self, holder: str) -> None:
         self._heard("detach", holder)
 
@@ -120,6 +123,7 @@ async def test_values_go_there_and_back(socket: Path) -> None:
         assert await ask(socket, ControlClient.status) == STATUS_VALUE
         assert await ask(socket, ControlClient.roots) == [ROOT]
         assert await ask(socket, lambda client: client.attach("one", '{"a":"ü"}')) == ROOT
+        await ask(socket, lambda client: client.expect("{}"))
         await ask(socket, lambda client: client.detach("one"))
         assert await ask(socket, lambda client: client.trace("ab12")) == TRACE
         assert await ask(socket, ControlClient.metrics) == "thinfs_roots 1.0\n"
@@ -127,6 +131,7 @@ async def test_values_go_there_and_back(socket: Path) -> None:
         ("status",),
         ("roots",),
         ("attach", "one", '{"a":"ü"}'),
+        ("expect", "{}"),
         ("detach", "one"),
         ("trace", "ab12"),
         ("metrics",),

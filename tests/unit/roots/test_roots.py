@@ -185,6 +185,20 @@ async def test_catalogs_whose_digests_begin_alike_are_kept_apart(roots: Roots) -
         await roots.attach("two", recipe_text("a" * 63 + "0"))
 
 
+async def test_a_restart_forgets_what_was_only_expected(
+    roots: Roots, records: RootRecords, tmp_path: Path
+) -> None:
+    await roots.attach("expected.a", A)
+    await roots.attach("expected.b", B)
+    await roots.attach("two", B)
+    await roots.aclose()
+    later = Roots(FakeOpener(), records, FakeShelf(), TreePlaces(tmp_path))
+    await later.restore()
+    await later.place_restored()
+    assert [root.holders for root in later.roots()] == [["two"]]
+    assert [record.holders for record in records.load()] == [("two",)]
+
+
 async def test_a_restart_brings_everything_back_with_the_same_slots(
     roots: Roots, records: RootRecords, tmp_path: Path
 ) -> None:

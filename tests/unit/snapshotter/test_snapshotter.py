@@ -337,6 +337,14 @@ def test_a_view_cannot_be_committed(bench: Bench) -> None:
         bench.snapshotter.commit("n", "v", {})
 
 
+def test_the_daemon_hears_of_a_thin_layer_as_soon_as_it_is_committed(bench: Bench) -> None:
+    bench.commit_ordinary("base", "")
+    assert bench.roots.expected == []
+    bench.commit_thin("thin")
+    assert bench.roots.expected == [RECIPE]
+    assert bench.roots.holders == {}
+
+
 def test_only_overlays_upon_thin_roots_get_the_options_for_these(bench: Bench) -> None:
     bench.commit_ordinary("base")
     bench.commit_thin("thin")
