@@ -1,0 +1,2 @@
+-- application id
+PRAGMA application_id = 1;

@@ -1,0 +1,2 @@
+-- content digest short
+UPDATE content SET digest = x'00';

@@ -1,0 +1,2 @@
+-- content missing
+DELETE FROM content;

@@ -1,0 +1,2 @@
+-- extent negative
+UPDATE extent SET object_offset = -1;

@@ -1,0 +1,2 @@
+-- extent no object
+UPDATE extent SET object_id = 9;

@@ -1,0 +1,2 @@
+-- extent outside content
+UPDATE extent SET length = 5;

@@ -1,0 +1,2 @@
+-- index less
+DROP INDEX extent_object;

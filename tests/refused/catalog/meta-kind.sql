@@ -1,0 +1,2 @@
+-- meta kind
+UPDATE meta SET value = 'branch' WHERE key = 'kind';

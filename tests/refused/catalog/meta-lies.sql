@@ -1,0 +1,2 @@
+-- meta lies
+UPDATE meta SET value = 99 WHERE key = 'inodes';

@@ -1,0 +1,2 @@
+-- meta missing
+DELETE FROM meta WHERE key = 'inodes';

@@ -1,0 +1,2 @@
+-- meta text
+UPDATE meta SET value = 'many' WHERE key = 'inodes';

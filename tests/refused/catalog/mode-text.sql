@@ -1,0 +1,2 @@
+-- mode text
+UPDATE inode SET mode = 'rwx' WHERE ino = 3;

@@ -1,0 +1,2 @@
+-- name dots
+UPDATE entry SET name = x'2e2e' WHERE ino = 3;

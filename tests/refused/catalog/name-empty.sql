@@ -1,0 +1,2 @@
+-- name empty
+UPDATE entry SET name = x'' WHERE ino = 3;

@@ -1,0 +1,2 @@
+-- name nul
+UPDATE entry SET name = x'6100' WHERE ino = 3;

@@ -1,0 +1,2 @@
+-- name text
+UPDATE entry SET name = 'f' WHERE ino = 3;

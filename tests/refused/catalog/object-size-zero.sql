@@ -1,0 +1,2 @@
+-- object size zero
+UPDATE object SET size = 0;

@@ -1,0 +1,2 @@
+-- root missing
+DELETE FROM inode WHERE ino = 1;

@@ -1,0 +1,2 @@
+-- size other
+UPDATE inode SET size = 5 WHERE ino = 3;

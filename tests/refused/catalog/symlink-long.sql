@@ -1,0 +1,2 @@
+-- symlink long
+UPDATE symlink SET target = zeroblob(5000);

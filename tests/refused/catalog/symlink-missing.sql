@@ -1,0 +1,2 @@
+-- symlink missing
+DELETE FROM symlink;

@@ -1,0 +1,2 @@
+-- symlink nul
+UPDATE symlink SET target = x'6100';

@@ -1,0 +1,2 @@
+-- table more
+CREATE TABLE more (x);

@@ -1,0 +1,2 @@
+-- trigger
+CREATE TRIGGER t AFTER INSERT ON inode BEGIN DELETE FROM entry; END;

@@ -1,0 +1,2 @@
+-- user version
+PRAGMA user_version = 2;

@@ -1,0 +1,2 @@
+-- view
+CREATE VIEW v AS SELECT * FROM inode;

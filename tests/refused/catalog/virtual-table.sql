@@ -1,0 +1,2 @@
+-- virtual table
+CREATE VIRTUAL TABLE v USING fts5(x);
