@@ -29,6 +29,7 @@ INTERRUPTED: Final = 130
 
 VERBS: Final = {
     "bench": "Measure how long a container takes to be ready.",
+    "cache": "Look after what this node keeps: pins, room, damage.",
     "check": "Check a repository: every reference, and every hash.",
     "compare": "Compare two images: what do they share?",
     "config": "Show the configuration that is in effect.",
@@ -45,6 +46,7 @@ VERBS: Final = {
     "serve": "Serve a repository over HTTP.",
     "status": "Show what the daemon serves.",
     "umount": "Unmount what mount has mounted.",
+    "warm": "Bring images to this node before they are needed.",
 }
 """Verb → the line in ``thinfs --help``, so that listing them imports none."""
 
