@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,7 @@ from thinfs.cli.caches import Rate, cache_option, full_name, opened_cache, with_
 from thinfs.cli.repositories import Transfer, json_option
 from thinfs.cli.status import size
 from thinfs.cli.text import printable
-from thinfs.errors import StoreError, ThinfsError, UsageError
+from thinfs.errors import FormatError, MissingError, StoreError, ThinfsError, UsageError
 from thinfs.roots.recipes import find_recipe
 from thinfs.store.address import parse_address
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from thinfs.config import Config
     from thinfs.daemon.warm import Warmed
+
+STDIN = "-"
 
 _EXAMPLES = """
 \b
@@ -69,7 +72,6 @@ class _Result:
 @click.option(
     "--from",
     "file",
-    type=click.File(encoding="utf-8"),
     metavar="FILE|-",
     help="A list of images, one a line; # begins a comment.",
 )
@@ -92,7 +94,7 @@ def command(
     pinned: bool,
     bwlimit: int,
     jobs: int,
-    file: Any,
+    file: str | None,
     allow: tuple[str, ...],
     folder: str,
     as_json: bool,
@@ -123,13 +125,25 @@ def command(
             raise click.exceptions.Exit(each.error.exit_code)
 
 
-def _names(images: Sequence[str], file: Any) -> list[str]:
-    lines = [line.partition("#")[0].strip() for line in file] if file else []
+def _names(images: Sequence[str], file: str | None) -> list[str]:
+    listed = _list_in(file) if file else ""
+    lines = [line.partition("#")[0].strip() for line in listed.splitlines()]
     names = list(dict.fromkeys(filter(None, (*images, *lines))))
     if not names:
         raise UsageError("no image is named: thinfs warm IMAGE..., or --from FILE")
     by_full_name = {full_name(name): name for name in names}
     return list(by_full_name.values())
+
+
+def _list_in(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingError(f"{file} does not exist") from error
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{file} is no list of images: {error}") from error
 
 
 def _effective(config: Config, allow: tuple[str, ...], folder: str) -> Config:
