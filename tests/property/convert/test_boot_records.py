@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import zstandard
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,7 @@ def profiles(draw: st.DrawFn) -> tuple[list[tuple[bytes, bool]], list[object], b
     return touched, [draw(RANGES) for _ in range(len(paths) + 1)], draw(st.booleans())
 
 
+@pytest.mark.expects_log("nothing of the boot profile")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(profiles())
 def test_every_content_and_the_metadata_image_are_right_and_all_that_was_touched_is_ordered(
