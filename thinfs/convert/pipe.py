@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import zstandard
@@ -18,6 +19,7 @@ from thinfs.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import IO
 
 QUEUE_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 20
@@ -31,23 +33,16 @@ _GZIP_WINDOW = 31  # zlib's wbits: 15 bits of window and a gzip header
 class Decompressor(Protocol):
     """What turns compressed blocks into tar bytes."""
 
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        """Give what ``block`` adds to the output, at most about 1 MiB at a time."""
-        ...
-
-    def finish(self) -> Iterator[bytes]:
-        """Give what is left; raises FormatError when the data ended in the middle."""
+    def stream(self, blocks: Iterator[bytes], /) -> Iterator[bytes]:
+        """Give the output, about 1 MiB at a time; raises FormatError when the data is damaged."""
         ...
 
 
 class _Plain:
     """A layer that is not compressed."""
 
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        yield block
-
-    def finish(self) -> Iterator[bytes]:
-        yield from ()
+    def stream(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        return blocks
 
 
 class _Gzip:
@@ -57,7 +52,12 @@ class _Gzip:
         self._inflater = isal_zlib.decompressobj(_GZIP_WINDOW)
         self._fresh = True
 
-    def feed(self, block: bytes) -> Iterator[bytes]:
+    def stream(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            yield from self._inflated(block)
+        yield from self._finish()
+
+    def _inflated(self, block: bytes) -> Iterator[bytes]:
         try:
             while block:
                 if self._inflater.eof:
@@ -73,7 +73,7 @@ class _Gzip:
         except igzip_lib.IsalError as error:  # type: ignore[misc] # the stubs call it an instance
             raise FormatError(f"damaged gzip data: {error}") from error
 
-    def finish(self) -> Iterator[bytes]:
+    def _finish(self) -> Iterator[bytes]:
         if not self._inflater.eof and not self._fresh:
             yield self._inflater.flush()
             if not self._inflater.eof:
@@ -83,27 +83,36 @@ class _Gzip:
 class _Zstd:
     """One or more zstd frames, skippable ones between them (RFC 8878)."""
 
-    def __init__(self) -> None:
-        self._inflater = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(
-            read_across_frames=True
-        )
-        self._seen = 0
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
+    def stream(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        # zstd is asked for so much output, rather than given so much input: four bytes of a
+        # frame can stand for 128 KiB.
+        inflater = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        source: IO[bytes] = _Blocks(blocks)  # type: ignore[assignment] # all that it uses of a file
+        reader = inflater.stream_reader(source, read_across_frames=True)
         try:
-            for start in range(0, len(block), _ZSTD_STEP):
-                out = self._inflater.decompress(block[start : start + _ZSTD_STEP])
-                if out:
-                    yield out
+            while out := reader.read(BLOCK_BYTES):
+                yield out
         except zstandard.ZstdError as error:
             raise FormatError(f"damaged zstd data: {error}") from error
-
-    def finish(self) -> Iterator[bytes]:
-        yield from ()  # a frame cut short shows as a tar cut short or as another diffID
+        # a frame cut short shows as a tar cut short or as another diffID
 
 
-_ZSTD_STEP = 16 << 10
-"""Input given to zstd at a time: bounds what one call may put out."""
+class _Blocks:
+    """Blocks as the part of a file that zstd reads."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> memoryview:
+        """At most ``size`` bytes; none at the end."""
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return memoryview(b"")
+            self._rest = memoryview(block)
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
 
 
 def decompressor(first: bytes) -> Decompressor:
@@ -264,24 +273,24 @@ class LayerPipe:
                 self._changed.notify_all()
 
     def _pump(self) -> None:
-        inflater: Decompressor | None = None
-        for block in _with_magic(self._blocks):
-            if inflater is None:
-                inflater = decompressor(block)
+        blocks = _with_magic(self._blocks)
+        first = next(blocks, None)
+        if first is not None:
+            self._pass_on(decompressor(first).stream(self._counted(chain((first,), blocks))))
+
+    def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """The same blocks, of which digest and size are kept."""
+        for block in blocks:
             self.compressed_bytes += len(block)
             self._digest.update(block)
-            if not self._pass_on(inflater.feed(block)):
-                return
-        if inflater is not None:
-            self._pass_on(inflater.finish())
+            yield block
 
-    def _pass_on(self, blocks: Iterator[bytes]) -> bool:
-        """Hash and queue tar bytes; False when nobody wants more."""
+    def _pass_on(self, blocks: Iterator[bytes]) -> None:
+        """Hash and queue tar bytes, until nobody wants more."""
         for block in blocks:
             self._diff_id.update(block)
             if not self._offer(block):
-                return False
-        return True
+                return
 
     def _offer(self, block: bytes) -> bool:
         with self._changed:
