@@ -51,6 +51,19 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 100_000
 """Most members of an archive."""
 
+MAX_EXTENSION_BYTES = 1 << 20
+"""Longest pax or GNU long-name header: each is read into memory."""
+
+_EXTENSIONS = frozenset(
+    {
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    }
+)
+
 MAX_LINKS = 8
 """Most links between a name in ``manifest.json`` and its bytes."""
 
@@ -74,6 +87,15 @@ class _Member:
     link: str | None
 
 
+class _BoundedTarInfo(tarfile.TarInfo):
+    """A header whose extensions, which are read into memory, are small."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENSIONS and not 0 <= self.size <= MAX_EXTENSION_BYTES:
+            raise FormatError(f"a tar extension header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return] # typeshed hides it
+
+
 class TarFiles:
     """The files in an uncompressed tar file, by name. Threads may share it."""
 
@@ -90,7 +112,7 @@ class TarFiles:
             _refuse_compressed(path, file.read(4))
             file.seek(0)
             try:
-                with tarfile.open(fileobj=file, mode="r:") as archive:
+                with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedTarInfo) as archive:
                     self._members = dict(self._scan(archive))
             except (tarfile.TarError, ValueError, EOFError) as error:
                 raise FormatError(f"{path} is not a proper tar file: {error}") from error
@@ -239,7 +261,7 @@ class DockerArchive:
         try:
             data = self._files.read("manifest.json", MAX_MANIFEST_BYTES)
             images = msgspec.json.decode(data, type=list[_SavedImage])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FormatError(f"{path}: manifest.json is malformed: {error}") from error
         except MissingError as error:
             raise FormatError(
