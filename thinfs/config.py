@@ -217,5 +217,7 @@ def load(path: Path | None = None) -> Config:
         raise UsageError(f"configuration {file}: {error.strerror}") from error
     try:
         return msgspec.toml.decode(data, type=Config)
+    except RecursionError as error:
+        raise UsageError(f"configuration {file} is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"configuration {file}: {error}") from error

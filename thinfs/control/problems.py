@@ -45,6 +45,6 @@ def error_of(body: bytes) -> ThinfsError:
     """The error that an answer tells of."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return StoreError(f"the daemon answered with something else: {body[:200]!r}")
     return _BY_NAME.get(problem.error, StoreError)(problem.message)

@@ -89,7 +89,7 @@ def application(driven: Driven) -> Starlette:
         body = await _body(request)
         try:
             wanted = msgspec.json.decode(body, type=AttachRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FormatError(f"not an attach request: {error}") from error
         return _json(await driven.attach(wanted.holder, wanted.recipe))
 
@@ -97,7 +97,7 @@ def application(driven: Driven) -> Starlette:
         body = await _body(request)
         try:
             expectation = msgspec.json.decode(body, type=Expectation)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FormatError(f"not an expectation: {error}") from error
         driven.expect(expectation.recipe)
         return Response(status_code=204)

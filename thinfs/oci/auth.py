@@ -6,7 +6,6 @@ Secrets are never part of a ``repr``, a message or a log line.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 import subprocess
@@ -121,7 +120,7 @@ class CredentialStore:
             raise UsageError(f"{self._file} is larger than {MAX_CONFIG_FILE_BYTES} bytes")
         try:
             return msgspec.json.decode(data, type=_DockerConfigJson)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{self._file} is not a Docker configuration: {error}") from error
 
     def _decode(self, authority: str, entry: _AuthJson) -> Credentials:
@@ -129,7 +128,7 @@ class CredentialStore:
         if entry.auth:
             try:
                 pair = base64.b64decode(entry.auth, validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:  # no base64, or no UTF-8 in it
                 # the cause would show the secret
                 raise UsageError(f"{self._file}: auth of {authority} is malformed") from None
             username, _, password = pair.partition(":")
@@ -180,7 +179,7 @@ def _ask_helper(name: str, server: str) -> Credentials | None:
         )
     try:
         answer = msgspec.json.decode(done.stdout, type=_HelperJson)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise StoreError(f"credential helper {command} gave no credentials for {server}") from None
     if answer.username == _TOKEN_USER:
         return Credentials(identity_token=answer.secret)

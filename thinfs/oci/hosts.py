@@ -12,10 +12,11 @@ from __future__ import annotations
 import enum
 import ipaddress
 import posixpath
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -29,6 +30,8 @@ HOSTS_FILE = "hosts.toml"
 DEFAULT_DIRECTORY = "_default"
 DOCKER_HUB_HOST = "registry-1.docker.io"
 MAX_HOSTS_BYTES = 1 << 20
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.1
 
 HeaderValues = str | list[str]
 
@@ -167,6 +170,8 @@ def _read_file(file: Path) -> _FileJson:
         return msgspec.toml.decode(file.read_bytes(), type=_FileJson)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UsageError(f"{file} is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}") from error
 
@@ -190,24 +195,28 @@ def _host(registry: str, server: str, section: _HostJson, base: Path) -> Host:
         ca=tuple(_file(base, path) for path in _as_list(section.ca)),
         client=tuple(_client(base, entry) for entry in _as_list(section.client)),
         skip_verify=section.skip_verify,
-        headers=_headers(section.header or {}),
+        headers=_headers(section.header or {}, base),
         namespace=_namespace(registry, urlsplit(url).netloc),
     )
 
 
 def _api_url(server: str, override_path: bool, base: Path) -> str:
-    url = urlsplit(server if "://" in server else f"https://{server}")
-    try:
-        port = url.port
-        good = bool(url.scheme in ("http", "https") and url.hostname and port != 0)
-    except ValueError:
-        good = False
-    if not good or "@" in url.netloc:
+    url = _split(server if "://" in server else f"https://{server}")
+    if url is None or "@" in url.netloc:
         raise UsageError(f"{base / HOSTS_FILE}: {server!r} is not an http or https address")
     path = posixpath.normpath(url.path).strip("/.") if url.path else ""
     if not override_path and path.rpartition("/")[2] != "v2":
         path = f"{path}/v2".strip("/")
     return f"{url.scheme}://{url.netloc}/{path}".rstrip("/")
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket without its partner, or a port that is none
+        return None
+    return parts if good else None
 
 
 def _namespace(registry: str, authority: str) -> str:
@@ -226,13 +235,17 @@ def _client(base: Path, entry: str | list[str]) -> ClientCertificate:
 
 def _file(base: Path, name: str) -> Path:
     path = base / name
-    if not path.is_file():
-        raise UsageError(f"{base / HOSTS_FILE} names {path}, which does not exist")
+    if "\0" in name or not path.is_file():
+        raise UsageError(f"{base / HOSTS_FILE} names {str(path)!r}, which does not exist")
     return path
 
 
-def _headers(header: dict[str, HeaderValues]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, values in header.items() for value in _as_list(values))
+def _headers(header: dict[str, HeaderValues], base: Path) -> tuple[tuple[str, str], ...]:
+    lines = tuple((name, value) for name, values in header.items() for value in _as_list(values))
+    for name, value in lines:
+        if not _FIELD_NAME.match(name) or not value.isprintable():
+            raise UsageError(f"{base / HOSTS_FILE}: header {name!r} is none that can be sent")
+    return lines
 
 
 def _as_list(value: Any) -> list[Any]:

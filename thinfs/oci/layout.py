@@ -54,7 +54,7 @@ def check_version(data: bytes, what: str) -> None:
     """
     try:
         version = msgspec.json.decode(data, type=_LayoutJson).image_layout_version
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{what}: {LAYOUT_FILE} is malformed: {error}") from error
     if version.split(".")[0] != "1":
         raise FormatError(f"{what} is an OCI image layout of version {version!r}, not 1.x")

@@ -165,7 +165,7 @@ def renew_thin_image(
     """
     try:
         notes = msgspec.json.decode(manifest, type=_Annotated).annotations
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"a thin image's manifest is malformed: {error}") from error
     if BASE_NAME not in notes or BASE_DIGEST not in notes:
         raise FormatError("a thin image's manifest does not name the original; convert it again")
@@ -200,7 +200,7 @@ def _thin_config(image: Image, diff_id: str) -> bytes:
     """The configuration with other layers; every other value stays the same bytes."""
     try:
         values = msgspec.json.decode(image.config, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{image.reference}: configuration is malformed: {error}") from error
     rootfs = {"type": "layers", "diff_ids": [diff_id]}
     step: dict[str, str | msgspec.Raw] = {"created_by": f"thinfs convert {image.reference}"}

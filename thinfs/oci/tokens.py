@@ -204,7 +204,7 @@ class Authorizer:
             raise TransportError(f"{what} answered {status}")
         try:
             return msgspec.json.decode(body, type=_TokenJson)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise TransportError(f"{what} gave no token") from None  # the body may hold one
 
 

@@ -285,7 +285,7 @@ def _problem(response: Response) -> str:
             problems = msgspec.json.decode(
                 read_bounded(response, MAX_PROBLEM_BYTES), type=_ProblemsJson
             )
-    except (TransportError, msgspec.DecodeError, UnicodeDecodeError):
+    except (TransportError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     text = "; ".join(p.message or p.code for p in problems.errors[:3])
     text = re.sub(r"[^\x20-\x7e]+", " ", text).strip()[:200]

@@ -99,6 +99,8 @@ def parse_logins(text: bytes, where: str) -> Logins:
         raise UsageError(f"{where}: longer than {MAX_FILE_BYTES} bytes")
     try:
         logins = msgspec.toml.decode(text, type=dict[str, Login])
+    except RecursionError as error:
+        raise UsageError(f"{where} is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{where}: {error}") from error
     return dict(_entry(url, login, where) for url, login in logins.items())
