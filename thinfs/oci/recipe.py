@@ -29,8 +29,9 @@ RECIPE_VERSION = "1.0"
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LAYERS = 1024
 
-Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
-HexDigest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+HexDigest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Bytes = Annotated[int, msgspec.Meta(gt=0, le=(1 << 63) - 1)]
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
@@ -56,8 +57,8 @@ class BlobRef(msgspec.Struct, frozen=True):
     """
 
     digest: Digest
-    size: Annotated[int, msgspec.Meta(gt=0)]
-    stored_size: Annotated[int, msgspec.Meta(gt=0)]
+    size: Bytes
+    stored_size: Bytes
 
 
 class RecipeRoot(msgspec.Struct, frozen=True, omit_defaults=True):

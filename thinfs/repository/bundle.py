@@ -32,7 +32,7 @@ MAX_IMAGES: Final = 10_000
 
 Part = Literal["all", "profile"]
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 
 PUBLISHED: Final = re.compile(
     r"(?P<folder>objects|catalogs|metadata|boots)/(?P<aa>[0-9a-f]{2})/(?P<name>(?P=aa)[0-9a-f]{62})"

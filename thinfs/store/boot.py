@@ -21,7 +21,7 @@ BOOT_VERSION = 1
 MAX_BOOT_BYTES = 64 << 20
 """Largest uncompressed boot record a reader accepts."""
 
-HexDigest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+HexDigest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 

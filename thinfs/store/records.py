@@ -15,7 +15,7 @@ from thinfs.store.layout import FORMAT_VERSION
 
 MAX_RECORD_BYTES = 64 << 10
 
-Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 T = TypeVar("T")
 
