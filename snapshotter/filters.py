@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Operator = Literal["==", "!=", "~="]
 
+MAX_SHOWN = 200
+"""Characters of a filter that a message shows."""
+
 _SPACE = re.compile(r"\s*")
 _FIELD = re.compile(r"[A-Za-z0-9_]+")
 _OPERATOR = re.compile(r"==|!=|~=")
@@ -182,7 +185,9 @@ class _Parser:
             raise self._error("classes like [[:alpha:]] are not supported")
         try:
             re.compile(value)
-        except (re.error, RecursionError, OverflowError) as error:
+        except RecursionError as error:
+            raise self._error("a regular expression that is nested too deeply") from error
+        except (re.error, OverflowError) as error:
             raise self._error(f"not a regular expression: {error}") from error
 
     def _peek(self) -> str:
@@ -200,7 +205,8 @@ class _Parser:
         return found[0]
 
     def _error(self, problem: str) -> InvalidArgument:
-        return InvalidArgument(f"filter {self._text!r}, character {self._at + 1}: {problem}")
+        shown = self._text if len(self._text) <= MAX_SHOWN else f"{self._text[:MAX_SHOWN]}…"
+        return InvalidArgument(f"filter {shown!r}, character {self._at + 1}: {problem}")
 
 
 def _unescape(text: str, quote: str) -> str:

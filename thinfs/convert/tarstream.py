@@ -31,6 +31,8 @@ MAX_FILE_BYTES = 1 << 40
 MAX_PAX_BYTES = 1 << 20
 """Longest pax or GNU long-name header: each is read into memory."""
 READ_BYTES = 1 << 20
+MAX_SHOWN_BYTES = 200
+"""Bytes of a path that a message shows."""
 
 # mode, uid, gid, size, mtime, devmajor, devminor (POSIX ustar)
 _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148), (329, 337), (337, 345))
@@ -233,8 +235,10 @@ def clean_path(raw: bytes) -> bytes:
 
 
 def show(path: bytes) -> str:
-    """A path for a message: one line, whatever its bytes."""
-    return path.decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
+    """A path for a message: one line, whatever its bytes, and not without end."""
+    shown = path[:MAX_SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    rest = "..." if len(path) > MAX_SHOWN_BYTES else ""
+    return shown.encode("unicode_escape").decode("ascii") + rest
 
 
 def _text(field: bytes | bytearray, encoding: str, errors: str) -> str:

@@ -182,7 +182,8 @@ def read_small(file: Path, max_bytes: int) -> bytes:
     """
     try:
         with file.open("rb") as opened:
-            data = opened.read(max_bytes + 1)
+            size = os.fstat(opened.fileno()).st_size  # read() makes room for all it may get
+            data = opened.read(min(size, max_bytes) + 1)
     except FileNotFoundError as error:
         raise MissingError(f"{file} does not exist") from error
     except OSError as error:
