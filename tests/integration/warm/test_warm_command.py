@@ -10,9 +10,13 @@ import pytest
 from tests.support import sweep
 from tests.support.converted import files_of
 from tests.support.faulty_http import FaultyServer
+from tests.support.lazy import HeldFiles
 from tests.support.reading import flipped, sha256
+from tests.support.small_images import convert_here
 from tests.support.wait import wait_until
 from tests.support.warming import WarmNode, warm_node
+from thinfs.oci.recipe import render_recipe
+from thinfs.store.profiles import Profile, Touched, render_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +117,7 @@ def test_an_image_that_cannot_be_had_keeps_no_other_one_from_coming(node: WarmNo
 
 
 def test_a_list_of_images_comes_from_a_file(node: WarmNode) -> None:
+    assert "does not exist" in node.run("warm", "--from", node.folder / "nothing", code=3)
     names = node.folder / "images.txt"
     names.write_text(f"# of this week\n{node.recipes[0]}\n\n{node.recipes[1]} # and this\n")
     done = node.json("warm", "--from", names)
@@ -131,6 +136,20 @@ def test_paths_bring_the_files_that_match_and_not_the_whole_image(node: WarmNode
 def test_a_profile_that_an_image_does_not_have_is_the_users_mistake(node: WarmNode) -> None:
     assert "has no boot profile" in node.run("warm", "--profile", node.recipes[0], code=2)
     assert "no image is named" in node.run("warm", code=2)
+
+
+def test_a_profile_brings_what_a_start_needs_and_all_of_it_can_follow(node: WarmNode) -> None:
+    large, *small = [f"app/own{number}" for number in range(4)]
+    recipe = _profiled(node, {large: ((0, 5000),), **dict.fromkeys(small, ())})
+    tree = _tree(node)
+    done = node.json("warm", "--profile", "--pin", recipe)
+    assert done["images"][0]["fetched_objects"] == len(node.asked()) > 0
+    assert all(node.has(sha256(tree[path.encode()])) for path in small)
+    assert not node.has(sha256(tree[large.encode()]))
+    assert "nothing to do" in node.run("warm", "--profile", "--pin", recipe)
+    node.run("warm", "--all", recipe)
+    assert len(node.asked()) == len(set(node.asked()))
+    assert kept(node, 0)
 
 
 def test_pinned_images_stay_whatever_else_comes(node: WarmNode) -> None:
@@ -196,6 +215,23 @@ def test_room_is_told_by_image_shared_and_exclusive(node: WarmNode) -> None:
 
 def _tree(node: WarmNode) -> dict[bytes, bytes]:
     return files_of(node.folder / "built", node.catalogs[0])
+
+
+def _profiled(node: WarmNode, touched: dict[str, tuple[tuple[int, int], ...]]) -> Path:
+    """Convert the first image again, with a profile; the recipe of that."""
+    tree = _tree(node)
+    touches = tuple(
+        Touched(sha256(tree[path.encode()]).hex(), path, 0, ranges)
+        for path, ranges in touched.items()
+    )
+    profile = node.folder / "profile"
+    profile.write_bytes(render_profile(Profile(1, "sha256:" + "c" * 64, "x", 1, 9, touches)))
+    image = f"oci:{node.folder / 'in'}:0"
+    made = convert_here(node.folder / "again", image, url=node.server.url, profile=profile)
+    node.server.files = node.files = HeldFiles(node.folder / "again")
+    recipe = node.folder / "profiled.json"
+    recipe.write_bytes(render_recipe(made.images[0].recipe))
+    return recipe
 
 
 def _together(node: WarmNode, numbers: tuple[int, ...]) -> int:
