@@ -175,7 +175,7 @@ class _Parser:
             raise self._error("quoted text has no end")
         try:
             value = _unescape(self._text[start:end], quote)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the latter from \Uffffffff
             raise self._error(f"quoted text has a bad escape: {error}") from error
         self._at = end + 1
         return value
