@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := thinfs snapshotter catalog tests .ci/demo.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint format bench docs api clean
+.PHONY: help setup demo test faults lint format fuzz bench docs api clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -39,6 +39,9 @@ format: ## put all sources into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+fuzz: setup ## feed mutated inputs to all that reads; ARGS="--seconds 3600", default 600
+	@$(BIN)/python -W ignore::FutureWarning -m tests.fuzz $(ARGS)
+
 bench: setup ## measure against references; writes .bench/results.json; ARGS="convert." for some
 	@.ci/stargz || echo "eStargz is not compared with." >&2
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -52,6 +55,6 @@ api: ## generate snapshotter/api from its .proto files
 	@$(BIN)/python -m snapshotter.api.generate
 
 clean: ## remove what can be made again: .venv, .cache, caches of tools
-	rm -rf $(VENV) .cache .bench docs/_build .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .cache .bench .fuzz docs/_build .pytest_cache .mypy_cache .ruff_cache \
 	  .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
