@@ -55,7 +55,7 @@ def fuzz(family: str, seed: int, go_on: Callable[[int], bool]) -> tuple[int, Fin
             data = mutated(rng, data, other)
             tried += 1
             what = _tried(family, data, case.options, place)
-            if not what and listing(place, door.may_keep) - before and family != "layer":
+            if not what and listing(place, door.may_keep) - before:
                 what = f"left behind: {sorted(listing(place, door.may_keep) - before)}"
             if what:
                 return tried, Find(family, data, case.options, what)

@@ -235,7 +235,11 @@ def _client(base: Path, entry: str | list[str]) -> ClientCertificate:
 
 def _file(base: Path, name: str) -> Path:
     path = base / name
-    if "\0" in name or not path.is_file():
+    try:
+        found = "\0" not in name and path.is_file()
+    except OSError:  # too long, or too many links
+        found = False
+    if not found:
         raise UsageError(f"{base / HOSTS_FILE} names {str(path)!r}, which does not exist")
     return path
 
