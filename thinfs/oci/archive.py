@@ -7,6 +7,7 @@ are. ``docker save`` output is read by its ``manifest.json``, which both the old
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import posixpath
 import tarfile
@@ -116,6 +117,10 @@ class TarFiles:
                     self._members = dict(self._scan(archive))
             except (tarfile.TarError, ValueError, EOFError) as error:
                 raise FormatError(f"{path} is not a proper tar file: {error}") from error
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # a seek to where no file can have a byte
+                    raise FormatError(f"{path} is not a proper tar file: a wrong size") from error
+                raise StoreError(f"{path}: {error.strerror}") from error
 
     def __contains__(self, name: str) -> bool:
         return posixpath.normpath(name) in self._members
