@@ -40,7 +40,7 @@ class Insight:
     def __enter__(self) -> Self:
         self._opens.__enter__()
         self._before = self._counters()
-        self._ready = self._before
+        self._ready = self._quiet = self._before
         self._opened: set[str] | None = None
         return self
 
@@ -52,8 +52,12 @@ class Insight:
         self._ready = self._counters()
         self._opened = self._opens.collect(marked(self._node.folder))
 
+    def note_settled(self) -> None:
+        """Take the counters, now that the line is quiet: to ask for paths may fetch a catalog."""
+        self._quiet = self._settled()
+
     def details(self, began_unix_s: float, ready_s: float) -> Details:
-        """All that is known; call it when the line is quiet and the container still there.
+        """All that is known; call it after both notes, while the container is still there.
 
         Args:
             began_unix_s: when the start began.
@@ -62,7 +66,7 @@ class Insight:
         known = Details(
             requests=self._ready.requests - self._before.requests,
             bytes=self._ready.bytes - self._before.bytes,
-            settled_bytes=self._settled().bytes - self._before.bytes,
+            settled_bytes=self._quiet.bytes - self._before.bytes,
         )
         trace = self.trace = self._trace()
         return known if trace is None else self._explained(known, trace, began_unix_s, ready_s)

@@ -213,10 +213,12 @@ class _World:
             if insight:
                 insight.note_ready()
             observer.settle()
+            if insight:
+                insight.note_settled()
+            traffic = observer.traffic(began, ready, before, at_ready)
             details = insight.details(began, ready - began) if insight else None
             start = _times(began, pulled, ready, watch.output_at, events)
             self.containerd.end(_CONTAINER)
-            traffic = observer.traffic(began, ready, before, at_ready)
             start = replace(start, traffic=traffic, details=details)
             if insight and insight.trace and self.plan.witness and pull:
                 self.plan.witness(insight.trace, start)

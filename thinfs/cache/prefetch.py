@@ -64,10 +64,12 @@ class Stage:
     Attributes:
         priority: how urgent they are.
         objects: gives them, in order; asked when the stage begins, and may wait.
+        not_before_s: how long after the first stage it may begin.
     """
 
     priority: Priority
     objects: Callable[[], Awaitable[Sequence[ObjectRef]]]
+    not_before_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +120,9 @@ class Prefetches:
             self._stopping.pop()
 
     async def _stages(self, root: RootContents, stages: Sequence[Stage]) -> None:
+        began = trio.current_time()
         for stage in stages:
+            await trio.sleep_until(began + stage.not_before_s)
             await self._finish(root, stage)
 
     async def _run(

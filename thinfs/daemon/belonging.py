@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes
 
 import trio
@@ -10,6 +11,7 @@ import trio
 from catalog.errors import CatalogError
 from catalog.reader import CatalogReader
 from thinfs.daemon.trace import Belonging
+from thinfs.errors import ThinfsError
 from thinfs.store.layout import boot_path, catalog_path, metadata_path, raw_digest
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from thinfs.roots.contents import RootMap
     from thinfs.roots.opening import OpenRoot
 
-_PLAIN = "/!\"#$&'()*+,-.:;<=>?@[\\]^_`{|}~ "
+PATHS_WITHIN_S: Final = 10.0
+"""Longest wait for a catalog that only tells paths."""
+
+_PLAIN: Final = "/!\"#$&'()*+,-.:;<=>?@[\\]^_`{|}~ "
 
 
 def belonging(root: OpenRoot) -> Belonging:
@@ -36,8 +41,10 @@ def belonging(root: OpenRoot) -> Belonging:
 
 
 async def paths_of(known: RootMap, digests: Collection[bytes]) -> dict[bytes, str]:
-    """One path for each of the contents, if the catalog is here; found in a thread."""
-    catalog = known.known
+    """One path for each of the contents, if the catalog can be had soon; found in a thread."""
+    catalog = None
+    with trio.move_on_after(PATHS_WITHIN_S), suppress(ThinfsError):
+        catalog = await known.catalog()
     if catalog is None:
         return {}
     wanted = {

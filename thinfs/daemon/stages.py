@@ -10,6 +10,7 @@ import trio
 from thinfs.cache.prefetch import Stage
 from thinfs.fetch.gate import Priority
 from thinfs.roots.metadata import comes_in_pieces
+from thinfs.roots.opening import REST_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,15 +34,17 @@ def stages(root: OpenRoot, *, pieces: bool, fill: bool) -> list[Stage]:
     found: list[Stage] = []
     known = root.contents
     boot = known.boot
+    rest_s = REST_S if boot is not None and boot.names_contents else 0.0
     if boot is not None:
         assert root.recipe.thinfs is not None
         in_pieces = pieces and comes_in_pieces(root.recipe.thinfs.root)
         start = boot.order if in_pieces else _without_metadata(boot)
         found.append(Stage(Priority.PROFILE, _given(start)))
         if in_pieces:
-            found.append(Stage(Priority.BACKGROUND, _given(boot.metadata_objects())))
+            metadata = _given(boot.metadata_objects())
+            found.append(Stage(Priority.BACKGROUND, metadata, rest_s))
     if fill:
-        found.append(Stage(Priority.BACKGROUND, lambda: _all(known)))
+        found.append(Stage(Priority.BACKGROUND, lambda: _all(known), rest_s))
     return found
 
 
