@@ -66,9 +66,12 @@ def _given(refs: Sequence[ObjectRef]) -> Callable[[], Awaitable[Sequence[ObjectR
 
 
 async def _all(known: RootMap) -> Sequence[ObjectRef]:
-    """All objects that the catalog names; waits for it."""
+    """All objects that the catalog names; waits for it.
+
+    Contents that the boot record knows are read from where it says, so those objects, too.
+    """
     catalog = await known.catalog()
-    found: list[ObjectRef] = []
+    found: list[ObjectRef] = list(known.boot.order) if known.boot is not None else []
     objects = catalog.objects()
     while some := list(islice(objects, _AT_ONCE)):
         found += some
