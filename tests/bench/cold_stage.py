@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.bench import estargz
+from tests.bench.touched import touched_bytes
 from tests.support import needs
 from tests.support.daemons import Node
 from tests.support.registry import start_registry
 from tests.support.servers import nginx
 from thinfs.bench.values import Contestant, Proxy, Thin
+from thinfs.store.profiles import parse_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,10 +80,21 @@ class Stage:
         name = self.name(work, "profile")
         self._convert(work, name)
         ready = ("--ready-line", work.ready.text) if work.ready.kind == "line" else ()
+        saved = ("--save", str(self._profile(work)))
         self.converter.thinfs(
-            *("profile", "record", name, *ready, "--fresh", "--push", name, "--", *work.command)
+            *("profile", "record", name, *ready, "--fresh", "--push", name),
+            *(*saved, "--", *work.command),
         )
         return self._thin("profile", name)
+
+    def touched_bytes(self, work: Workload) -> int:
+        """Compressed size of what the last recorded start of a workload touched."""
+        file = self._profile(work)
+        profile = parse_profile(file.read_bytes(), str(file))
+        return touched_bytes(self.converter.repository, profile)
+
+    def _profile(self, work: Workload) -> Path:
+        return self.converter.folder / f"{work.name}.profile"
 
     def _convert(self, work: Workload, name: str, *options: str) -> None:
         places = ("--url", self.url, "--name", name, "--push", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.bench.small_image import small_image
 from tests.support.redis_image import redis_image
 from tests.support.science_image import jupyter_image, python_image
 from thinfs.bench.values import Ready
@@ -46,4 +47,7 @@ PYTHON = Workload("python", python_image, ("python3", "-c", "import numpy, panda
 JUPYTER = Workload(
     "jupyter", jupyter_image, ("python3", "-m", "jupyterlab", "--version"), Ready("exit")
 )
+SMALL = Workload("small", small_image, (), Ready("exit"))
+"""What is pulled and run in no time: it is measured for what every start costs besides."""
+
 WORKLOADS = (REDIS, PYTHON, JUPYTER)
