@@ -13,12 +13,12 @@ from rich.console import Console
 
 from thinfs.bench import baseline, junit, markdown, measure, page, results
 from thinfs.bench.contestants import Wanted, lineup
-from thinfs.bench.measure import DEFAULT_RUNS, DEFAULT_SCRATCH, DEFAULT_TIMEOUT_S, Plan
+from thinfs.bench.measure import DEFAULT_RUNS, Plan
 from thinfs.bench.scratch import scratch
 from thinfs.bench.values import parse_link
 from thinfs.cli.bench_tables import tables
-from thinfs.cli.ready import ready_options
 from thinfs.cli.text import printable
+from thinfs.cli.worlds import ready_options, scratch_option, timeout_option
 from thinfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,21 +77,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of <registry>/hosts.toml files.  [default: [registry] hosts_dirs]",
 )
-@click.option(
-    "--timeout",
-    type=float,
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    help="Of a start, in seconds.",
-)
-@click.option(
-    "--scratch",
-    "scratch_base",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_SCRATCH,
-    show_default=True,
-    help="Where the worlds are made; needs room for them.",
-)
+@timeout_option
+@scratch_option
 @click.option("--baseline", "baseline_file", type=_FILE, help="Earlier results to compare with.")
 @click.option(
     "--max-regress",

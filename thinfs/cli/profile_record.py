@@ -13,14 +13,14 @@ import click
 
 from catalog.reader import CatalogReader
 from thinfs.bench.contestants import Wanted, lineup
-from thinfs.bench.measure import DEFAULT_SCRATCH, DEFAULT_TIMEOUT_S, check_root
+from thinfs.bench.measure import check_root
 from thinfs.bench.recording import Recorded, record
 from thinfs.bench.scratch import scratch
 from thinfs.cli.goals import goal_options
-from thinfs.cli.ready import ready_options
 from thinfs.cli.repositories import Stages, json_option, opened, repo_option, with_repo
 from thinfs.cli.text import printable
 from thinfs.cli.thinparts import thin_parts
+from thinfs.cli.worlds import ready_options, scratch_option, timeout_option
 from thinfs.control.client import ControlClient
 from thinfs.convert.job import deliver, place_in
 from thinfs.convert.profile_merge import merge_profiles
@@ -81,21 +81,8 @@ Examples:
     default=True,
     help="Make the image start by the profile, as thinfs profile apply does.",
 )
-@click.option(
-    "--timeout",
-    type=float,
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    help="Of a start, in seconds.",
-)
-@click.option(
-    "--scratch",
-    "scratch_base",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_SCRATCH,
-    show_default=True,
-    help="Where the image is started; needs room for what it touches.",
-)
+@timeout_option
+@scratch_option
 @repo_option
 @goal_options
 @json_option

@@ -1,12 +1,14 @@
-"""Options that say when a container counts as ready."""
+"""Options of the verbs that start containers in worlds of their own."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from thinfs.bench.measure import DEFAULT_SCRATCH, DEFAULT_TIMEOUT_S
 from thinfs.bench.values import Ready
 from thinfs.errors import UsageError
 
@@ -19,6 +21,23 @@ _OPTIONS: Final = (
         "--ready-http", metavar="URL", help="Ready when this answers with a status below 400."
     ),
     click.option("--ready-tcp", metavar="PORT", help="Ready when this port accepts connections."),
+)
+
+
+timeout_option = click.option(
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Of a start, in seconds.",
+)
+scratch_option = click.option(
+    "--scratch",
+    "scratch_base",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_SCRATCH,
+    show_default=True,
+    help="Where containers are started; needs room for what they touch.",
 )
 
 
