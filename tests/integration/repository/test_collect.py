@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -289,10 +289,21 @@ def test_thirty_images_with_converters_and_readers_at_work_and_collectors_killed
     _assert_nothing_else_is_left(repository, tmp_path / "fresh", images)
 
 
-def _converter(repository: Path, stop: Path, images: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextmanager
+def _converter(
+    repository: Path, stop: Path, images: list[str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Converts and removes images until ``stop`` is there; ended with the test in any case."""
+    process = subprocess.Popen(
         [sys.executable, "-c", CONVERTER, repository, stop, *images], stderr=subprocess.PIPE
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 class _Readers:
