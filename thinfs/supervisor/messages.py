@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import array
 import socket
+from functools import partial
 from typing import Final, Self
 
 import msgspec
@@ -223,11 +224,8 @@ class Channel:
             raise StoreError(f"the worker is of another version: {error}") from error
 
     def _receive(self) -> tuple[bytes, list[int]]:
-        room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
         try:
-            data, rights, _, _ = self._socket.recvmsg(
-                MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC
-            )
+            data, rights, _, _ = self._next()
         except ConnectionError as error:
             raise Closed from error
         if not data:
@@ -238,6 +236,16 @@ class Channel:
                 whole = len(content) - len(content) % descriptors.itemsize
                 descriptors.frombytes(content[:whole])
         return data, list(descriptors)
+
+    def _next(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+        receive = partial(self._socket.recvmsg, MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        try:
+            return receive()
+        except ConnectionResetError:
+            # The other side has closed without hearing all of ours. The kernel says so once,
+            # before it gives out what that side has said.
+            return receive()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -13,11 +13,13 @@ from thinfs.supervisor.messages import (
     Alive,
     Channel,
     Closed,
+    Failed,
     Go,
     Handover,
     Leave,
     News,
     Serving,
+    Stop,
     pair,
 )
 
@@ -102,3 +104,14 @@ def test_garbage_is_an_error_too() -> None:
         ours.send(b"\xff\xfe")
         with pytest.raises(StoreError, match="another version"):
             channel.hear_word()
+
+
+def test_last_words_are_heard_of_a_side_that_closed_without_hearing() -> None:
+    ours, theirs = (Channel(end) for end in pair())
+    with ours:
+        assert ours.tell(Stop())
+        assert theirs.tell(Failed("UsageError", "no such field"))
+        theirs.close()
+        assert ours.hear_word()[0] == Failed("UsageError", "no such field")
+        with pytest.raises(Closed):
+            ours.hear_word()
