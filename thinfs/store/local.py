@@ -324,12 +324,21 @@ class LocalRepository:
 
 
 def _claim(base: Path) -> tuple[Path, int]:
-    """A fresh directory below ``base`` and a descriptor that holds its lock."""
-    work = base / f"{os.getpid()}-{secrets.token_hex(4)}"
-    work.mkdir()
-    handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    return work, handle
+    """A fresh directory below ``base`` and a descriptor that holds its lock.
+
+    Until it is locked, another converter may take it for what a killed one has left.
+    """
+    while True:
+        work = base / f"{os.getpid()}-{secrets.token_hex(4)}"
+        work.mkdir()
+        try:
+            handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if work.exists():
+            return work, handle
+        os.close(handle)
 
 
 def _sweep(base: Path) -> None:
