@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_sessionstart() -> None:
     """Remove what killed runs left behind."""
+    # A shell starts what runs in the background deaf to Ctrl-C, and so would be all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sweep.sweep_stale()
 
 
