@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import sweep
-from tests.support.containerd import Containerd
+from tests.support.containerd import CommandError, Containerd
 from tests.support.converted import files_of
 from tests.support.daemons import Node
 from tests.support.processes import free_port
@@ -55,12 +55,23 @@ class World:
     def run_redis(self, name: str) -> int:
         """Start Redis, which writes what it is told to a file; gives its port."""
         port = free_port()
-        self.containerd.ctr(
+        command = (
             *("run", "--detach", "--net-host", "--snapshotter=thin", THIN, name),
             *("redis-server", "--port", str(port), "--save", "", "--appendonly", "yes"),
         )
+        wait_until(lambda: self._ran(command), "containerd to find the snapshotter")
         wait_until(lambda: is_ready(port), f"Redis in {name}")
         return port
+
+    def _ran(self, command: tuple[str, ...]) -> bool:
+        """Run it, unless containerd's connection is still that to the snapshotter before."""
+        try:
+            self.containerd.ctr(*command)
+        except CommandError as error:
+            if "unavailable" in str(error):
+                return False
+            raise
+        return True
 
     def rootfs(self, name: str) -> Path:
         """A container's root as it sees it."""
@@ -186,6 +197,7 @@ def test_a_container_writes_reads_and_answers_through_kill_reload_and_restarts(
     assert any((world.rootfs("busy")).rglob("*.aof"))
 
 
+@pytest.mark.expects_log("does not answer|cannot be had")
 def test_after_a_reboot_a_warm_container_starts_again_without_any_repository(
     world: World,
 ) -> None:
