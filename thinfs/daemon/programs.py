@@ -85,7 +85,7 @@ class Programs:
         """Follow a root's programs, unless it has a boot profile."""
         known = root.reader
         assert isinstance(known, RootMap)
-        if known.boot is None or not known.boot.names_contents:
+        if not known.has_profile:
             self._roots[id(known)] = _Root(root_id)
 
     def detach(self, root: RootContents) -> None:

@@ -34,7 +34,7 @@ def stages(root: OpenRoot, *, pieces: bool, fill: bool) -> list[Stage]:
     found: list[Stage] = []
     known = root.contents
     boot = known.boot
-    rest_s = REST_S if boot is not None and boot.names_contents else 0.0
+    rest_s = REST_S if known.has_profile else 0.0
     if boot is not None:
         assert root.recipe.thinfs is not None
         in_pieces = pieces and comes_in_pieces(root.recipe.thinfs.root)

@@ -51,6 +51,11 @@ class RootMap:
         """Digest of the metadata image that is among the contents; empty if none is."""
         return self.boot.metadata.digest if self.boot is not None else b""
 
+    @property
+    def has_profile(self) -> bool:
+        """Whether it is known what a start reads, so that nothing need be guessed."""
+        return self.boot is not None and self.boot.names_contents
+
     # The catalog
 
     @property

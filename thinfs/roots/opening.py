@@ -346,9 +346,8 @@ class RootOpener:
 
     async def _attempt(self, root: OpenRoot) -> bool:
         """Get the catalog, urgently once somebody waits for it; says whether it is here."""
-        assert root.contents.boot is not None
         # Without a profile nothing is known but the metadata: the first file waits for it.
-        soon = Priority.BACKGROUND if root.contents.boot.names_contents else Priority.DEMAND
+        soon = Priority.BACKGROUND if root.contents.has_profile else Priority.DEMAND
         catalog = _extension(root.recipe).root.catalog
         if soon is Priority.BACKGROUND:
             with trio.move_on_after(REST_S):
